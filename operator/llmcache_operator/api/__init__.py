@@ -1,0 +1,1 @@
+"""What users see: the models behind the custom resource. Imports pydantic only."""

@@ -1,0 +1,1 @@
+"""All I/O: watches, queue, server-side apply, scraping, lease and health. The only layer that may wait."""
