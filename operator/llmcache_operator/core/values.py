@@ -1,0 +1,138 @@
+"""The values that flow through the operator: observe → plan → apply → measure → status.
+
+Every type here is immutable and free of behaviour that waits. Kubernetes objects are plain JSON
+(`Json`), trimmed by the edge of what nobody reads (managedFields).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Json = dict[str, Any]
+
+
+class ServiceKey(NamedTuple):
+    """Where one LLMCacheService lives."""
+
+    namespace: str
+    name: str
+
+
+class ObjectRef(NamedTuple):
+    """One object in the namespace of its LLMCacheService."""
+
+    api_version: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """What the API server answered when it would not take a child.
+
+    `code` is the HTTP status; `reason` and `message` are those of its `Status` object.
+    """
+
+    ref: ObjectRef
+    code: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything known about one LLMCacheService at one moment.
+
+    `resource` is the custom resource itself; `children` are the objects that carry its UID as
+    controller owner; `pods` are the pods that carry its labels, children of children.
+    """
+
+    resource: Json
+    children: tuple[Json, ...] = ()
+    pods: tuple[Json, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the cluster should hold: objects to apply, in order, and objects to delete."""
+
+    apply: tuple[Json, ...]
+    prune: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSample:
+    """One scrape of one engine pod. Counters are vLLM's own, in tokens since the engine started.
+
+    `model_path` is the `root` that the engine reports at /v1/models: it carries the cache identity
+    and the fingerprint of the weights that are really loaded. `None` where it was not asked or known.
+    """
+
+    pod: str
+    pod_uid: str
+    at: float
+    computed: int
+    engine_hits: int
+    server_hits: int
+    running: int = 0
+    waiting: int = 0
+    model_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSample:
+    """One scrape of the LMCache server. Sizes in bytes; `usage_ratio` is 0.0 to 1.0 of its L1."""
+
+    at: float
+    usage_ratio: float
+    used_bytes: int
+    evicted_chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScrapeFailure:
+    """Why one pod could not be measured, in words that a person can act on."""
+
+    pod: str
+    at: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A condition that changed and deserves an Event: `kind` is Normal or Warning."""
+
+    kind: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a reconcile ends with: the status to show, the Events to post, when to look again."""
+
+    status: Json
+    transitions: tuple[Transition, ...] = ()
+    requeue_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What whoever installs the operator decides. The edge reads it from flags and environment.
+
+    `operator_namespace` and `operator_labels` name the pods that may scrape through the
+    NetworkPolicies; `scraper_namespace` those of a Prometheus, when there is one.
+    Times are in seconds.
+    """
+
+    engine_image: str
+    cache_server_image: str
+    router_image: str
+    operator_namespace: str = "llmcache-system"
+    operator_labels: tuple[tuple[str, str], ...] = (("app.kubernetes.io/name", "llmcache-operator"),)
+    scraper_namespace: str | None = None
+    image_pull_policy: str = "IfNotPresent"
+    window: int = 300
+    scrape_interval: int = 15
+    measure_write_interval: int = 60
