@@ -1,0 +1,61 @@
+"""Condition types and the reasons they give. operator/docs/conditions.md has a section for each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """What a condition is about. Reconciling and Stalled are there only while they are True (kstatus)."""
+
+    READY = "Ready"
+    ENGINES_READY = "EnginesReady"
+    CACHE_READY = "CacheReady"
+    ROUTER_READY = "RouterReady"
+    METRICS_AVAILABLE = "MetricsAvailable"
+    PAUSED = "Paused"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+class Reason(StrEnum):
+    """Why a condition is what it is."""
+
+    # All is well, or on its way.
+    AVAILABLE = "Available"
+    SCALED_TO_ZERO = "ScaledToZero"
+    PROGRESSING = "Progressing"
+    SERVING_WITHOUT_CACHE = "ServingWithoutCache"
+    PAUSED = "Paused"
+
+    # A part is not there.
+    ENGINES_NOT_READY = "EnginesNotReady"
+    CACHE_SERVER_NOT_READY = "CacheServerNotReady"
+    ROUTER_NOT_READY = "RouterNotReady"
+    WAITING_FOR_CACHE_SERVER = "WaitingForCacheServer"
+
+    # Measuring.
+    ALL_SAMPLED = "AllSampled"
+    SCRAPE_FAILED = "ScrapeFailed"
+    NOT_SAMPLED_YET = "NotSampledYet"
+
+    # Somebody has to act: Stalled.
+    INVALID_SPEC = "InvalidSpec"
+    CHILD_REJECTED = "ChildRejected"
+    NAME_TAKEN = "NameTaken"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    OPERATOR_FORBIDDEN = "OperatorForbidden"
+    PODS_REJECTED = "PodsRejected"
+    UNSCHEDULABLE = "Unschedulable"
+    VOLUME_CLAIM_MISSING = "VolumeClaimMissing"
+    SECRET_MISSING = "SecretMissing"  # noqa: S105 - a reason, no secret
+    CONFIG_MAP_MISSING = "ConfigMapMissing"
+    CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    MODEL_FETCH_FAILED = "ModelFetchFailed"
+    MODEL_UNUSABLE = "ModelUnusable"
+    OUT_OF_MEMORY = "OutOfMemory"
+    ENGINE_CRASHING = "EngineCrashing"
+    CACHE_SERVER_CRASHING = "CacheServerCrashing"
+    ROUTER_CRASHING = "RouterCrashing"
+    POD_NOT_STARTING = "PodNotStarting"

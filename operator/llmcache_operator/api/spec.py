@@ -1,0 +1,385 @@
+"""The spec of an LLMCacheService: what a user asks for."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from llmcache_operator.api.fields import Line, Model, Quantity, rule, rules
+from llmcache_operator.api.pods import Args, Env, PodTemplate, Resources, SecretKeyRef
+
+MODEL_URI_PATTERN = (
+    r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
+    r"|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[A-Za-z0-9._-]+)*"
+    r"|oci://[a-z0-9][A-Za-z0-9._:/@-]+)$"
+)
+# vLLM takes the last of two equal options, so a user's own would silently undo what sharing rests on.
+RESERVED_ARGS = (
+    "--model",
+    "--served-model-name",
+    "--host",
+    "--port",
+    "--uds",
+    "--kv-transfer-config",
+    "--kv-connector",
+    "--block-size",
+    "--max-model-len",
+    "--dtype",
+    "--tensor-parallel-size",
+    "-tp",
+    "--enable-prefix-caching",
+    "--no-enable-prefix-caching",
+    "--prefix-caching-hash-algo",
+    "--revision",
+    "--code-revision",
+    "--config",
+    "--root-path",
+    "--api-key",
+    "--ssl-keyfile",
+    "--ssl-certfile",
+    "--headless",
+    "--kv-cache-memory-bytes",
+)
+RESERVED_ENV = (
+    "HOME",
+    "USER",
+    "PYTHONHASHSEED",
+    "VLLM_PORT",
+    "VLLM_HOST_IP",
+    "VLLM_API_KEY",
+    "VLLM_CPU_KVCACHE_SPACE",
+    "VLLM_SERVER_DEV_MODE",
+    "LMCACHE_MP_TRANSFER_MODE",
+    "LMCACHE_CONFIG_FILE",
+)
+
+
+class Device(StrEnum):
+    """What engines compute on."""
+
+    GPU = "GPU"
+    CPU = "CPU"
+
+
+class Dtype(StrEnum):
+    """The type of weights and of the KV cache, as vLLM names them."""
+
+    AUTO = "auto"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
+class Topology(StrEnum):
+    """Where the LMCache server stands."""
+
+    SHARED = "Shared"
+
+
+class Policy(StrEnum):
+    """How the router picks an engine."""
+
+    PREFIX_AWARE = "PrefixAware"
+    SESSION_AFFINITY = "SessionAffinity"
+    LEAST_LOADED = "LeastLoaded"
+    ROUND_ROBIN = "RoundRobin"
+
+
+class Switch(StrEnum):
+    """On or off, in words."""
+
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+
+
+def _cel_list(words: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f"'{word}'" for word in words) + "]"
+
+
+class ModelSpec(Model):
+    """The model that every engine serves."""
+
+    uri: Annotated[
+        str,
+        Field(
+            pattern=MODEL_URI_PATTERN,
+            max_length=512,
+            description=(
+                "Where the weights are. hf://org/repo: fetched from the Hugging Face hub when a pod starts. "
+                "pvc://claim/path: a folder in a PersistentVolumeClaim of this namespace, mounted read-only. "
+                "oci://registry/image: an image volume (Kubernetes 1.35 or later, containerd 2.1 or later)."
+            ),
+        ),
+    ]
+    revision: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+            max_length=128,
+            description=(
+                "Revision on the hub for hf://, and for every scheme your own mark that the weights have changed: "
+                "a new value rolls the engines and starts a new cache identity."
+            ),
+        ),
+    ] = None
+    served_name: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*$",
+            max_length=256,
+            description="The name that clients send as `model`. Default: the name of this resource.",
+        ),
+    ] = None
+    token_secret_ref: Annotated[
+        SecretKeyRef | None, Field(description="Hub token for a gated hf:// model (key: token by default).")
+    ] = None
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            rule(
+                "!has(self.tokenSecretRef) || self.uri.startsWith('hf://')",
+                "tokenSecretRef is for hf:// models only: remove it or use an hf:// uri",
+                path=".tokenSecretRef",
+            )
+        )
+    }
+
+
+class EngineSpec(Model):
+    """The vLLM engines."""
+
+    replicas: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=1024,
+            json_schema_extra={"format": "int32"},
+            description=(
+                "Number of engines; `kubectl scale` sets it too. Leave it out when an autoscaler scales the engine "
+                "Deployment itself: the operator then never writes it."
+            ),
+        ),
+    ] = None
+    image: Annotated[
+        str | None,
+        Field(
+            min_length=1, max_length=512, description="Image with vLLM and LMCache. Default: the operator's."
+        ),
+    ] = None
+    device: Annotated[Device, Field(description="What the engines compute on: GPU or CPU.")] = Device.GPU
+    dtype: Annotated[
+        Dtype, Field(description="Type of weights and KV cache; auto takes the model's own.")
+    ] = Dtype.AUTO
+    max_model_len: Annotated[
+        int | None,
+        Field(
+            ge=256,
+            le=16777216,
+            json_schema_extra={"format": "int32"},
+            description="Longest prompt plus answer, in tokens. Default: the model's own.",
+        ),
+    ] = None
+    block_size: Annotated[
+        int,
+        Field(
+            ge=16,
+            le=1024,
+            multiple_of=16,
+            json_schema_extra={"format": "int32"},
+            description="Tokens in a block of vLLM's KV cache; a divisor of cache.chunkSize.",
+        ),
+    ] = 32
+    tensor_parallel_size: Annotated[
+        int,
+        Field(ge=1, le=64, json_schema_extra={"format": "int32"}, description="GPUs that share one engine."),
+    ] = 1
+    kv_cache_memory: Annotated[
+        Quantity | None,
+        Field(
+            description=(
+                "Memory of each engine's own KV cache. Default on a GPU: what vLLM finds free. Default on a CPU: 1Gi "
+                "(whole GiB there)."
+            )
+        ),
+    ] = None
+    args: Annotated[
+        Args,
+        Field(
+            description="More arguments for `vllm serve`. Those that the operator sets itself are refused.",
+            json_schema_extra=rules(
+                rule(
+                    # Underscores, dotted JSON options and argparse's abbreviations name the same option.
+                    "self.all(arg, !arg.startsWith('-') || "
+                    f"!{_cel_list(RESERVED_ARGS)}.exists(reserved, size(arg) > 2 && "
+                    "reserved.startsWith(arg.split('=')[0].split('.')[0].split(' ')[0].replace('_', '-'))))",
+                    "an argument is one that the operator sets itself. Reserved: "
+                    + ", ".join(RESERVED_ARGS)
+                    + ". Use the fields of spec.model, spec.engine and spec.cache instead",
+                )
+            ),
+        ),
+    ] = []
+    env: Annotated[
+        Env,
+        Field(
+            description="More environment for the engine container. Names that the operator sets itself are refused.",
+            json_schema_extra=rules(
+                rule(
+                    f"self.all(entry, !(entry.name in {_cel_list(RESERVED_ENV)}))",
+                    "a variable is one that the operator sets itself. Reserved: " + ", ".join(RESERVED_ENV),
+                )
+            ),
+        ),
+    ] = []
+    resources: Annotated[
+        Resources, Field(description="Requests and limits of the engine container, GPUs included.")
+    ] = Resources()
+    template: Annotated[PodTemplate, Field(description="A partial pod template for the engine pods.")] = (
+        PodTemplate()
+    )
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            rule(
+                "self.device != 'CPU' || self.blockSize % 32 == 0",
+                "on a CPU the blockSize must be a multiple of 32",
+                path=".blockSize",
+            ),
+            rule(
+                "!has(self.kvCacheMemory) || quantity(self.kvCacheMemory).isGreaterThan(quantity('63Mi'))",
+                "kvCacheMemory must be at least 64Mi",
+                path=".kvCacheMemory",
+            ),
+            rule(
+                "self.device != 'CPU' || !has(self.kvCacheMemory) || self.kvCacheMemory.matches('^[0-9]+Gi$')",
+                "on a CPU kvCacheMemory is given in whole Gi, such as 4Gi",
+                path=".kvCacheMemory",
+            ),
+        )
+    }
+
+
+class CacheSpec(Model):
+    """The KV cache that the engines share."""
+
+    topology: Annotated[
+        Topology,
+        Field(description="Shared: one LMCache server that every engine reaches over the network."),
+    ] = Topology.SHARED
+    memory: Annotated[
+        Quantity,
+        Field(
+            description=(
+                "Memory for cached KV in the LMCache server. The pod's memory limit follows from it: 10 % and 1Gi more."
+            )
+        ),
+    ] = "4Gi"
+    chunk_size: Annotated[
+        int,
+        Field(
+            ge=32,
+            le=8192,
+            json_schema_extra={"format": "int32"},
+            description="Tokens in a chunk: a prompt is shared in whole chunks, and a shorter one not at all.",
+        ),
+    ] = 256
+    image: Annotated[
+        str | None,
+        Field(min_length=1, max_length=512, description="Image with LMCache. Default: the operator's."),
+    ] = None
+    env: Annotated[
+        Env,
+        Field(
+            description="More environment for the LMCache server.",
+            json_schema_extra=rules(
+                rule(
+                    f"self.all(entry, !(entry.name in {_cel_list(RESERVED_ENV)}))",
+                    "a variable is one that the operator sets itself. Reserved: " + ", ".join(RESERVED_ENV),
+                )
+            ),
+        ),
+    ] = []
+    cpu: Annotated[Quantity, Field(description="CPU request of the LMCache server; it has no CPU limit.")] = (
+        "500m"
+    )
+    template: Annotated[
+        PodTemplate, Field(description="A partial pod template for the LMCache server's pod.")
+    ] = PodTemplate()
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            rule(
+                "quantity(self.memory).isGreaterThan(quantity('127Mi')) && "
+                "quantity(self.memory).isLessThan(quantity('65Ti'))",
+                "memory must be at least 128Mi and at most 64Ti",
+                path=".memory",
+            )
+        )
+    }
+
+
+class RouterSpec(Model):
+    """The router in front of the engines."""
+
+    replicas: Annotated[
+        int,
+        Field(ge=1, le=64, json_schema_extra={"format": "int32"}, description="Number of routers."),
+    ] = 2
+    policy: Annotated[
+        Policy,
+        Field(
+            description=(
+                "PrefixAware: the engine that has to compute least, by prompt prefix and load. SessionAffinity: by "
+                "session header, bounded load. LeastLoaded and RoundRobin know nothing of caches."
+            )
+        ),
+    ] = Policy.PREFIX_AWARE
+    session_header: Annotated[
+        Line | None,
+        Field(
+            pattern=r"^[A-Za-z][A-Za-z0-9-]*$",
+            max_length=64,
+            description="Request header that names a session, such as x-session-id. Helps, is never needed.",
+        ),
+    ] = None
+    resources: Annotated[Resources, Field(description="Requests and limits of a router.")] = Resources(
+        requests={"cpu": "250m", "memory": "128Mi"}, limits={"memory": "512Mi"}
+    )
+    template: Annotated[PodTemplate, Field(description="A partial pod template for the router pods.")] = (
+        PodTemplate()
+    )
+
+
+class ServiceSpec(Model):
+    """What a user asks for: a model, engines that serve it, the cache that they share, a router in front."""
+
+    model: Annotated[ModelSpec, Field(description="The model that every engine serves.")]
+    engine: Annotated[EngineSpec, Field(description="The vLLM engines.")] = EngineSpec()
+    cache: Annotated[CacheSpec, Field(description="The KV cache that the engines share.")] = CacheSpec()
+    router: Annotated[RouterSpec, Field(description="The router in front of the engines.")] = RouterSpec()
+    network_policy: Annotated[
+        Switch,
+        Field(
+            description=(
+                "Enabled: NetworkPolicies let only this service's engines reach the cache server, which has no "
+                "password of its own, and only routers and the operator reach the engines."
+            )
+        ),
+    ] = Switch.ENABLED
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            rule(
+                "self.cache.chunkSize % self.engine.blockSize == 0",
+                "cache.chunkSize must be a multiple of engine.blockSize",
+                path=".cache.chunkSize",
+            ),
+            rule(
+                "!has(self.engine.maxModelLen) || self.engine.maxModelLen > self.cache.chunkSize",
+                "engine.maxModelLen must be larger than cache.chunkSize: a prompt of less than a chunk is never shared",
+                path=".engine.maxModelLen",
+            ),
+        )
+    }
