@@ -67,6 +67,7 @@ class EngineSample:
 
     `model_path` is the `root` that the engine reports at /v1/models: it carries the cache identity
     and the fingerprint of the weights that are really loaded. `None` where it was not asked or known.
+    `started_at` is when the counters began (their `_created` series), in seconds since the epoch.
     """
 
     pod: str
@@ -77,6 +78,7 @@ class EngineSample:
     server_hits: int
     running: int = 0
     waiting: int = 0
+    started_at: float | None = None
     model_path: str | None = None
 
 

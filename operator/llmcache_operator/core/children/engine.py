@@ -1,0 +1,177 @@
+"""The vLLM engines: a Deployment behind a headless Service."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from llmcache_operator.api.service import GROUP
+from llmcache_operator.api.spec import Device
+from llmcache_operator.core.children import pods
+from llmcache_operator.core.children.model_source import ModelSource, model_source
+from llmcache_operator.core.content import owns_replicas
+from llmcache_operator.core.identity import identity
+from llmcache_operator.core.quantity import GIBI, to_bytes
+from llmcache_operator.core.target import Component, Target
+
+if TYPE_CHECKING:
+    from llmcache_operator.core.children.topology import CacheTopology
+    from llmcache_operator.core.values import Json
+
+HTTP_PORT = 8000
+RUN = "/llmcache/run"
+IDENTITY_ANNOTATION = f"{GROUP}/cache-identity"
+# The gate links this path to the model's files. Its name ends in the cache identity and a fingerprint of the weights,
+# because LMCache keys KV by the path that vLLM was given.
+COMMAND = f'exec vllm serve "$(cat {RUN}/model-path)" "$@"'
+
+
+def build(target: Target, topology: CacheTopology, live: Json | None) -> tuple[Json, ...]:
+    """Return the headless Service and the Deployment."""
+    service = pods.headless_service(target, Component.ENGINE, [pods.service_port("http", HTTP_PORT, "http")])
+    return (service, _deployment(target, topology, live))
+
+
+def replicas(target: Target, live: Json | None) -> int | None:
+    """Return the number of engines to apply, or None to leave it to whoever scales the Deployment.
+
+    When the user takes the number out of the spec while the operator alone owns it, the live number is applied on
+    until somebody else owns it too: server-side apply would otherwise let it fall back to 1.
+    """
+    wanted = target.spec.engine.replicas
+    if wanted is None and live and owns_replicas(live):
+        kept: int | None = live.get("spec", {}).get("replicas")
+        return kept
+    return wanted
+
+
+def _deployment(target: Target, topology: CacheTopology, live: Json | None) -> Json:
+    count = replicas(target, live)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": target.metadata(Component.ENGINE),
+        "spec": ({} if count is None else {"replicas": count})
+        | {
+            "selector": {"matchLabels": target.selector(Component.ENGINE)},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": _rollout(count)},
+            "progressDeadlineSeconds": 3600,
+            "template": _template(target, topology),
+        },
+    }
+
+
+def _rollout(count: int | None) -> Json:
+    """Replace engines one by one in place: a spare GPU is rare, and the others hold the shared cache meanwhile."""
+    return {"maxSurge": 1, "maxUnavailable": 0} if count == 1 else {"maxSurge": 0, "maxUnavailable": 1}
+
+
+def _template(target: Target, topology: CacheTopology) -> Json:
+    source = model_source(target)
+    spec: Json = {
+        "initContainers": [*source.fetch, _gate(target, topology, source)],
+        "containers": [_engine(target, topology, source)],
+        "volumes": [
+            source.volume,
+            {"name": "run", "emptyDir": {}},
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        ],
+    }
+    notes = {IDENTITY_ANNOTATION: identity(target)}
+    return pods.pod_template(target, Component.ENGINE, target.spec.engine.template, spec, notes)
+
+
+def _gate(target: Target, topology: CacheTopology, source: ModelSource) -> Json:
+    """Return the init container that links the model and waits for the cache server.
+
+    An engine that starts while no server answers never becomes healthy (measured, vLLM 0.32 with lmcache 0.5.6).
+    """
+    host, mp_port = topology.address(target)
+    return {
+        "name": "gate",
+        "image": target.settings.router_image,
+        "imagePullPolicy": target.settings.image_pull_policy,
+        "command": ["llmcache-gate"],
+        "args": [
+            *("--cache", f"{host}:{mp_port}"),
+            *("--source", source.folder),
+            *("--identity", identity(target)),
+            *("--link-dir", RUN),
+        ],
+        "securityContext": pods.container_security(read_only_root=True),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [source.mount, {"name": "run", "mountPath": RUN}],
+    }
+
+
+def _engine(target: Target, topology: CacheTopology, source: ModelSource) -> Json:
+    engine = target.spec.engine
+    return {
+        "name": "engine",
+        "image": target.engine_image,
+        "imagePullPolicy": target.settings.image_pull_policy,
+        "command": ["/bin/sh", "-c", COMMAND, "vllm"],
+        "args": [*_args(target, topology), *engine.args],
+        "env": pods.environment(_env(target, topology), engine.env),
+        "ports": [pods.port("http", HTTP_PORT)],
+        "resources": pods.resources(engine.resources),
+        "securityContext": pods.container_security(read_only_root=False),
+        # An hour for large models to load; a crash ends the pod at once in any case.
+        "startupProbe": pods.http_probe("/health", "http", period=2, failures=1800),
+        "readinessProbe": pods.http_probe("/health", "http", period=5, failures=3, timeout=10),
+        "livenessProbe": pods.http_probe("/health", "http", period=10, failures=12, timeout=10),
+        "lifecycle": {"preStop": {"sleep": {"seconds": pods.DRAIN_SECONDS}}},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            source.mount,
+            {"name": "run", "mountPath": RUN, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - an emptyDir of this pod
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - likewise
+        ],
+    }
+
+
+def _args(target: Target, topology: CacheTopology) -> list[str]:
+    """Return the operator's own arguments for `vllm serve` (vLLM 0.32)."""
+    engine = target.spec.engine
+    args = [
+        *("--served-model-name", target.served_name, "--port", str(HTTP_PORT)),
+        *("--dtype", engine.dtype.value, "--block-size", str(engine.block_size)),
+        *("--enable-prefix-caching", "--kv-transfer-config", _connector(target, topology)),
+    ]
+    if engine.max_model_len is not None:
+        args += ["--max-model-len", str(engine.max_model_len)]
+    if engine.tensor_parallel_size > 1:
+        args += ["--tensor-parallel-size", str(engine.tensor_parallel_size)]
+    if engine.device is Device.CPU:
+        # Compiling on a CPU needs a C++ compiler, which a serving image should not hold.
+        args += ["--enforce-eager"]
+    elif engine.kv_cache_memory is not None:
+        args += ["--kv-cache-memory-bytes", str(to_bytes(engine.kv_cache_memory))]
+    return args
+
+
+def _connector(target: Target, topology: CacheTopology) -> str:
+    host, mp_port = topology.address(target)
+    extra = {"lmcache.mp.host": f"tcp://{host}", "lmcache.mp.port": mp_port}
+    config = {"kv_connector": "LMCacheMPConnector", "kv_role": "kv_both", "kv_connector_extra_config": extra}
+    return json.dumps(config, separators=(",", ":"))
+
+
+def _env(target: Target, topology: CacheTopology) -> dict[str, str]:
+    engine = target.spec.engine
+    env = {
+        "HOME": "/tmp",  # noqa: S108 - an emptyDir of this pod
+        "USER": "llmcache",
+        "PYTHONHASHSEED": "0",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "LMCACHE_TRACK_USAGE": "false",
+        "DO_NOT_TRACK": "1",
+    } | topology.engine_env(target)
+    if engine.device is Device.CPU:
+        space = to_bytes(engine.kv_cache_memory or "1Gi") // GIBI
+        env |= {"VLLM_CPU_KVCACHE_SPACE": str(space), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    return env

@@ -1,0 +1,71 @@
+"""Who may talk to whom.
+
+The MP port of the LMCache server unpickles what it is sent and its HTTP port can clear the cache, both without a
+password (lmcache 0.5.6), so the network is where they are guarded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmcache_operator.api.spec import Switch
+from llmcache_operator.core.children import engine, router, shared
+from llmcache_operator.core.target import Component, Target
+
+if TYPE_CHECKING:
+    from llmcache_operator.core.values import Json
+
+
+def build(target: Target) -> tuple[Json, ...]:
+    """Return one NetworkPolicy a component, or none where the user does without."""
+    if target.spec.network_policy is Switch.DISABLED:
+        return ()
+    watchers = _watchers(target)
+    engines, routers = _pods(target, Component.ENGINE), _pods(target, Component.ROUTER)
+    return (
+        _policy(
+            target,
+            Component.CACHE_SERVER,
+            [_allow([engines], shared.MP_PORT), _allow(watchers, shared.HTTP_PORT)],
+        ),
+        _policy(target, Component.ENGINE, [_allow([routers, *watchers], engine.HTTP_PORT)]),
+        _policy(target, Component.ROUTER, [_allow([], router.HTTP_PORT), _allow(watchers, router.PRIVATE_PORT)]),
+    )
+
+
+def _policy(target: Target, component: Component, ingress: list[Json]) -> Json:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": target.metadata(component),
+        "spec": {
+            "podSelector": {"matchLabels": target.selector(component)},
+            "policyTypes": ["Ingress"],
+            "ingress": ingress,
+        },
+    }
+
+
+def _allow(peers: list[Json], port: int) -> Json:
+    """Allow some peers, or everybody where none is named, to reach one port."""
+    rule: Json = {"ports": [{"port": port, "protocol": "TCP"}]}
+    return rule | ({"from": peers} if peers else {})
+
+
+def _pods(target: Target, component: Component) -> Json:
+    return {"podSelector": {"matchLabels": target.selector(component)}}
+
+
+def _watchers(target: Target) -> list[Json]:
+    """Return the operator and, where there is one, the scraper: those who may read metrics."""
+    settings = target.settings
+    peers: list[Json] = [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.operator_namespace}},
+            "podSelector": {"matchLabels": dict(settings.operator_labels)},
+        }
+    ]
+    if settings.scraper_namespace:
+        name = settings.scraper_namespace
+        peers.append({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}})
+    return peers

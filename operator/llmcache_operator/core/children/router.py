@@ -1,0 +1,84 @@
+"""The router: a Deployment behind the Service that clients talk to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmcache_operator.core.children import pods
+from llmcache_operator.core.target import Component, Target
+
+if TYPE_CHECKING:
+    from llmcache_operator.core.values import Json
+
+SERVICE_PORT = 80
+HTTP_PORT = 8000
+PRIVATE_PORT = 9090
+
+
+def url(target: Target) -> str:
+    """Return where clients in the cluster send requests."""
+    return f"http://{target.name(Component.ROUTER)}.{target.key.namespace}.svc"
+
+
+def build(target: Target) -> tuple[Json, ...]:
+    """Return the Service and the Deployment."""
+    service: Json = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": target.metadata(Component.ROUTER),
+        "spec": {
+            "selector": target.selector(Component.ROUTER),
+            "ports": [pods.service_port("http", SERVICE_PORT, "http")],
+        },
+    }
+    return (service, _deployment(target))
+
+
+def _deployment(target: Target) -> Json:
+    router = target.spec.router
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": target.selector(Component.ROUTER)},
+    }
+    spec: Json = {
+        "serviceAccountName": target.name(Component.ROUTER),
+        "automountServiceAccountToken": True,
+        "topologySpreadConstraints": [spread],
+        "containers": [_container(target)],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": target.metadata(Component.ROUTER),
+        "spec": {
+            "replicas": router.replicas,
+            "selector": {"matchLabels": target.selector(Component.ROUTER)},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": pods.pod_template(target, Component.ROUTER, router.template, spec),
+        },
+    }
+
+
+def _container(target: Target) -> Json:
+    router = target.spec.router
+    header = ["--session-header", router.session_header] if router.session_header else []
+    return {
+        "name": "router",
+        "image": target.settings.router_image,
+        "imagePullPolicy": target.settings.image_pull_policy,
+        "command": ["llmcache-router"],
+        "args": [
+            *("--service", f"{target.key.namespace}/{target.name(Component.ENGINE)}"),
+            *("--port", str(HTTP_PORT), "--private-port", str(PRIVATE_PORT)),
+            *("--policy", router.policy.value, *header),
+        ],
+        "ports": [pods.port("http", HTTP_PORT), pods.port("private", PRIVATE_PORT)],
+        "resources": pods.resources(router.resources),
+        "securityContext": pods.container_security(read_only_root=True),
+        "startupProbe": pods.http_probe("/healthz", "private", period=1, failures=60),
+        "readinessProbe": pods.http_probe("/readyz", "private", period=2, failures=2),
+        "livenessProbe": pods.http_probe("/healthz", "private", period=10, failures=6, timeout=10),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }

@@ -1,0 +1,143 @@
+"""The conditions of a service, each from a snapshot of its parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from llmcache_operator.api.conditions import ConditionType, Reason
+from llmcache_operator.core.target import Component
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from llmcache_operator.core.diagnosis import Finding
+    from llmcache_operator.core.rollout import Rollout
+    from llmcache_operator.core.values import Json, ScrapeFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a condition says, before it is given a time. `status` is True, False or None for Unknown."""
+
+    type: ConditionType
+    status: bool | None
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a service as they are now. `sampled` counts engines with a fresh measurement."""
+
+    rollouts: Mapping[Component, Rollout]
+    findings: tuple[Finding, ...]
+    sampled: int
+    failures: tuple[ScrapeFailure, ...]
+
+
+_PART = {
+    Component.ENGINE: (ConditionType.ENGINES_READY, Reason.ENGINES_NOT_READY, "engines"),
+    Component.CACHE_SERVER: (ConditionType.CACHE_READY, Reason.CACHE_SERVER_NOT_READY, "LMCache servers"),
+    Component.ROUTER: (ConditionType.ROUTER_READY, Reason.ROUTER_NOT_READY, "routers"),
+}
+
+
+def verdicts(parts: Parts) -> tuple[Verdict, ...]:
+    """Return all conditions that are there now; Reconciling and Stalled only while they hold."""
+    by_part = {component: _part(component, parts) for component in Component}
+    ready = _ready(parts, by_part)
+    return (
+        ready,
+        *by_part.values(),
+        _metrics(parts),
+        *_stalled(parts),
+        *_reconciling(parts, ready),
+    )
+
+
+def _part(component: Component, parts: Parts) -> Verdict:
+    kind, not_ready, noun = _PART[component]
+    now = parts.rollouts[component]
+    count = f"{now.ready} of {now.desired} {noun} ready"
+    if now.complete:
+        reason = Reason.AVAILABLE if now.desired else Reason.SCALED_TO_ZERO
+        return Verdict(kind, status=True, reason=reason, message=count)
+    for finding in parts.findings:
+        if finding.component == component.value:
+            return Verdict(kind, status=False, reason=finding.reason, message=f"{count}. {finding.message}")
+    if component is Component.ENGINE and not parts.rollouts[Component.CACHE_SERVER].ready:
+        text = f"{count}: they start once the LMCache server answers"
+        return Verdict(kind, status=False, reason=Reason.WAITING_FOR_CACHE_SERVER, message=text)
+    if not now.settled:
+        return Verdict(kind, status=False, reason=Reason.PROGRESSING, message=f"{count}: a rollout is under way")
+    return Verdict(kind, status=False, reason=not_ready, message=count)
+
+
+def _ready(parts: Parts, by_part: Mapping[Component, Verdict]) -> Verdict:
+    """Sum up: requests are served as specified. A service without its cache still serves, slower, and says so."""
+    needed = (Component.ENGINE, Component.ROUTER)
+    for finding in parts.findings:
+        if finding.component is None:
+            return Verdict(ConditionType.READY, status=False, reason=finding.reason, message=finding.message)
+    for component in needed:
+        if not by_part[component].status:
+            verdict = by_part[component]
+            return Verdict(ConditionType.READY, status=False, reason=verdict.reason, message=verdict.message)
+    cache = by_part[Component.CACHE_SERVER]
+    if not cache.status:
+        text = f"Engines serve but share nothing: {cache.message}"
+        return Verdict(ConditionType.READY, status=True, reason=Reason.SERVING_WITHOUT_CACHE, message=text)
+    engines = by_part[Component.ENGINE]
+    text = f"{engines.message}, {by_part[Component.ROUTER].message}"
+    return Verdict(ConditionType.READY, status=True, reason=engines.reason, message=text)
+
+
+def _metrics(parts: Parts) -> Verdict:
+    ready = parts.rollouts[Component.ENGINE].ready
+    kind = ConditionType.METRICS_AVAILABLE
+    if parts.failures:
+        first = parts.failures[0]
+        text = f"{parts.sampled} of {ready} engines measured. {first.pod}: {first.why}"
+        return Verdict(kind, status=False, reason=Reason.SCRAPE_FAILED, message=text)
+    if not ready or parts.sampled < ready:
+        text = f"{parts.sampled} of {ready} engines measured so far"
+        return Verdict(kind, status=None, reason=Reason.NOT_SAMPLED_YET, message=text)
+    return Verdict(kind, status=True, reason=Reason.ALL_SAMPLED, message=f"{ready} of {ready} engines measured")
+
+
+def _stalled(parts: Parts) -> Iterable[Verdict]:
+    if parts.findings:
+        first, *others = parts.findings
+        more = "".join(f" Also: {other.message}" for other in others[:3])
+        yield Verdict(ConditionType.STALLED, status=True, reason=first.reason, message=first.message + more)
+
+
+def _reconciling(parts: Parts, ready: Verdict) -> Iterable[Verdict]:
+    moving = [c for c in Component if not parts.rollouts[c].complete]
+    if moving and not parts.findings:
+        names = ", ".join(_PART[component][2] for component in moving)
+        text = ready.message if not ready.status else f"Bringing up: {names}"
+        yield Verdict(ConditionType.RECONCILING, status=True, reason=Reason.PROGRESSING, message=text)
+
+
+def as_conditions(found: Iterable[Verdict], previous: Iterable[Json], generation: int, now: float) -> list[Json]:
+    """Return verdicts as metav1.Condition objects; the time moves only when `status` changes."""
+    before = {condition["type"]: condition for condition in previous}
+    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    conditions = []
+    for verdict in found:
+        status = {True: "True", False: "False", None: "Unknown"}[verdict.status]
+        old = before.get(verdict.type.value, {})
+        conditions.append(
+            {
+                "type": verdict.type.value,
+                "status": status,
+                "reason": verdict.reason.value,
+                "message": verdict.message[:32768],
+                "observedGeneration": generation,
+                "lastTransitionTime": old["lastTransitionTime"] if old.get("status") == status else stamp,
+            }
+        )
+    return conditions

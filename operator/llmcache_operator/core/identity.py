@@ -1,0 +1,128 @@
+"""The cache identity: one hash of all that must agree for cached KV to be usable.
+
+LMCache's key holds the path of the model, not its weights (measured: new weights under an old path silently get the
+old model's KV). So the path that engines see carries this identity, and the start gate adds a fingerprint of the
+weights that are really there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from llmcache_operator.api.pods import EnvVar
+    from llmcache_operator.core.target import Target
+
+LENGTH = 12
+
+# Options that can't change what a token's KV is. Anything that is not listed here counts: a cold cache is cheaper
+# than a wrong one.
+NEUTRAL_ARGS = frozenset(
+    {
+        "--allow-credentials",
+        "--allowed-headers",
+        "--allowed-methods",
+        "--allowed-origins",
+        "--api-server-count",
+        "--async-scheduling",
+        "--chat-template",
+        "--chat-template-content-format",
+        "--default-chat-template-kwargs",
+        "--disable-log-stats",
+        "--disable-uvicorn-access-log",
+        "--enable-auto-tool-choice",
+        "--enable-log-requests",
+        "--enable-prompt-tokens-details",
+        "--enable-request-id-headers",
+        "--enforce-eager",
+        "--generation-config",
+        "--gpu-memory-utilization",
+        "--guided-decoding-backend",
+        "--long-prefill-token-threshold",
+        "--max-log-len",
+        "--max-logprobs",
+        "--max-long-partial-prefills",
+        "--max-num-batched-tokens",
+        "--max-num-partial-prefills",
+        "--max-num-seqs",
+        "--override-generation-config",
+        "--reasoning-parser",
+        "--response-role",
+        "--return-tokens-as-token-ids",
+        "--scheduling-policy",
+        "--shutdown-timeout",
+        "--swap-space",
+        "--tool-call-parser",
+        "--tool-parser-plugin",
+        "--uvicorn-log-level",
+    }
+)
+# Variables that can: vLLM's and LMCache's own, less those about memory, threads, logs and time.
+RELEVANT_ENV_PREFIXES = ("VLLM_", "LMCACHE_", "TORCH", "PYTORCH_")
+NEUTRAL_ENV = frozenset(
+    {
+        "VLLM_CPU_OMP_THREADS_BIND",
+        "VLLM_CPU_NUM_OF_RESERVED_CPU",
+        "VLLM_LOGGING_LEVEL",
+        "VLLM_CONFIGURE_LOGGING",
+        "VLLM_LOG_STATS_INTERVAL",
+        "VLLM_ENGINE_READY_TIMEOUT_S",
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE",
+        "VLLM_NO_USAGE_STATS",
+        "VLLM_RPC_TIMEOUT",
+        "LMCACHE_LOG_LEVEL",
+        "LMCACHE_TRACK_USAGE",
+        "LMCACHE_DISABLE_BANNER",
+    }
+)
+
+
+def identity(target: Target) -> str:
+    """Return the identity of a service's cache: 12 hexadecimal digits."""
+    model, engine, cache = target.spec.model, target.spec.engine, target.spec.cache
+    parts = {
+        "model": model.uri,
+        "revision": model.revision,
+        "dtype": engine.dtype,
+        "device": engine.device,
+        "maxModelLen": engine.max_model_len,
+        "blockSize": engine.block_size,
+        "tensorParallelSize": engine.tensor_parallel_size,
+        "chunkSize": cache.chunk_size,
+        "engineImage": target.engine_image,
+        "cacheServerImage": target.cache_server_image,
+        "args": sorted(_relevant_args(engine.args)),
+        "env": sorted([*_relevant_env("engine", engine.env), *_relevant_env("cache", cache.env)]),
+    }
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def _relevant_args(args: Sequence[str]) -> Iterator[list[str]]:
+    """Yield each option with its values, less the neutral ones. Order between options says nothing."""
+    for option, *values in _options(args):
+        name, _, inline = option.partition("=")
+        if name.replace("_", "-").split(".")[0] not in NEUTRAL_ARGS:
+            yield [name.replace("_", "-"), *([inline] if inline else []), *values]
+
+
+def _options(args: Sequence[str]) -> Iterator[list[str]]:
+    """Group arguments: an option and the values up to the next option."""
+    group: list[str] = []
+    for arg in args:
+        if arg.startswith("--") and group:
+            yield group
+            group = []
+        group.append(arg)
+    if group:
+        yield group
+
+
+def _relevant_env(part: str, env: Sequence[EnvVar]) -> Iterator[list[str]]:
+    for entry in env:
+        if entry.name.startswith(RELEVANT_ENV_PREFIXES) and entry.name not in NEUTRAL_ENV:
+            yield [part, entry.name, entry.value or "", json.dumps(entry.value_from, sort_keys=True)]

@@ -1,0 +1,86 @@
+"""What measurements say in the status, and which pods have none although they should."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from llmcache_operator.core.identity import identity
+from llmcache_operator.core.target import COMPONENT_LABEL, Component, Target
+from llmcache_operator.core.values import ScrapeFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llmcache_operator.core.values import Json, Observed
+    from llmcache_operator.core.window import Measurement
+
+# One lost scrape is noise; three in a row are a pod that can't be measured.
+PATIENCE_SCRAPES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many ready engines have a fresh sample, and who should have one but has not."""
+
+    sampled: int
+    failures: tuple[ScrapeFailure, ...]
+
+
+def coverage(target: Target, observed: Observed, measurement: Measurement, now: float) -> Coverage:
+    """Return who is measured. Pods that became ready a moment ago are not missed yet."""
+    patience = PATIENCE_SCRAPES * target.settings.scrape_interval
+    fresh = {uid for uid, samples in measurement.engines.items() if samples and samples[-1].at > now - patience}
+    engines = list(_ready(observed, Component.ENGINE))
+    missing = [
+        pod["metadata"]["name"]
+        for pod, since in engines
+        if pod["metadata"]["uid"] not in fresh and now - since > patience
+    ]
+    if measurement.cache is None or measurement.cache.at <= now - patience:
+        servers = _ready(observed, Component.CACHE_SERVER)
+        missing += [pod["metadata"]["name"] for pod, since in servers if now - since > patience]
+    sampled = sum(pod["metadata"]["uid"] in fresh for pod, _ in engines)
+    return Coverage(sampled, tuple(_failure(name, measurement, now) for name in sorted(missing)))
+
+
+def cache_status(target: Target, ready: int, covered: Coverage, measurement: Measurement, now: float) -> Json:
+    """Return `status.cache`; what can't be known is left out."""
+    window = target.settings.window
+    tokens = measurement.tokens(now, window)
+    reused = [s.engine_hits + s.server_hits for s in measurement.latest(measurement.engines.keys())]
+    cache: Json = {
+        "identity": identity(target),
+        "window": f"{window}s" if window % 60 else f"{window // 60}m",
+        "sampledEngines": f"{covered.sampled}/{ready}",
+    }
+    if tokens.total:
+        cache["hitRatePercent"] = _percent(tokens.engine_hits + tokens.server_hits, tokens.total)
+        cache["tiers"] = {
+            "engine": _percent(tokens.engine_hits, tokens.total),
+            "server": _percent(tokens.server_hits, tokens.total),
+        }
+    if reused:
+        cache["tokensReused"] = sum(reused)
+    if measurement.cache is not None:
+        cache["usedPercent"] = min(100, round(100 * measurement.cache.usage_ratio))
+    return cache
+
+
+def _percent(part: int, whole: int) -> int:
+    return round(100 * part / whole)
+
+
+def _failure(pod: str, measurement: Measurement, now: float) -> ScrapeFailure:
+    return measurement.failures.get(pod, ScrapeFailure(pod, now, "no scrape has come back yet"))
+
+
+def _ready(observed: Observed, component: Component) -> Iterator[tuple[Json, float]]:
+    """Yield the pods of a component that answer, with the time since when."""
+    for pod in observed.pods:
+        if pod["metadata"]["labels"].get(COMPONENT_LABEL) != component.value:
+            continue
+        for condition in pod.get("status", {}).get("conditions", []):
+            if condition["type"] == "Ready" and condition["status"] == "True":
+                yield pod, datetime.fromisoformat(condition["lastTransitionTime"]).timestamp()

@@ -1,0 +1,142 @@
+"""What a reconcile ends with: the status of the service, Events for what changed, and when to look again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmcache_operator.api.conditions import ConditionType, Reason
+from llmcache_operator.core.children import router
+from llmcache_operator.core.conditions import Parts, Verdict, as_conditions, verdicts
+from llmcache_operator.core.diagnosis import diagnose
+from llmcache_operator.core.measured import Coverage, cache_status, coverage
+from llmcache_operator.core.reconcile import Decision, child
+from llmcache_operator.core.rollout import Rollout, rollout
+from llmcache_operator.core.target import Component, Target
+from llmcache_operator.core.values import Json, Observed, Outcome, Rejection, Settings, Transition
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmcache_operator.core.window import Measurement
+
+_KINDS = {Component.ENGINE: "Deployment", Component.CACHE_SERVER: "StatefulSet", Component.ROUTER: "Deployment"}
+# Grace periods of the diagnosis run out without anybody telling: look again while something is under way.
+PROGRESS_SECONDS = 5.0
+_TOLD = (ConditionType.READY.value, ConditionType.CACHE_READY.value, ConditionType.STALLED.value)
+
+
+def outcome(
+    decision: Decision, observed: Observed, rejections: Sequence[Rejection], measurement: Measurement, now: float
+) -> Outcome:
+    """Return the status to show. `observed` holds the children as the last writes left them."""
+    previous: Json = observed.resource.get("status", {})
+    generation: int = observed.resource["metadata"]["generation"]
+    if decision.target is None:
+        found: Sequence[Verdict] = _invalid(decision.error or "")
+        status: Json = {key: previous[key] for key in ("url", "engines", "cache") if key in previous}
+    else:
+        covered = coverage(decision.target, observed, measurement, now)
+        parts = _parts(decision.target, observed, rejections, covered, now)
+        engines = parts.rollouts[Component.ENGINE]
+        found = [*verdicts(parts), *_paused(decision)]
+        status = {
+            "url": router.url(decision.target),
+            "engines": _engines(decision.target, engines),
+            "cache": cache_status(decision.target, engines.ready, covered, measurement, now),
+        }
+    conditions = as_conditions(found, previous.get("conditions", []), generation, now)
+    status = {"observedGeneration": generation, "conditions": conditions} | status
+    moving = any(verdict.type is ConditionType.RECONCILING for verdict in found)
+    return Outcome(status, _transitions(previous, status), PROGRESS_SECONDS if moving else None)
+
+
+def _invalid(error: str) -> list[Verdict]:
+    text = f"The spec can't be read: {error}. Nothing was changed; correct it and apply again."
+    unknown = (ConditionType.ENGINES_READY, ConditionType.CACHE_READY, ConditionType.ROUTER_READY)
+    return [
+        Verdict(ConditionType.READY, status=False, reason=Reason.INVALID_SPEC, message=text),
+        *(Verdict(kind, status=None, reason=Reason.INVALID_SPEC, message=text) for kind in unknown),
+        Verdict(ConditionType.STALLED, status=True, reason=Reason.INVALID_SPEC, message=text),
+    ]
+
+
+def _paused(decision: Decision) -> list[Verdict]:
+    if not decision.paused:
+        return []
+    text = "Children are left as they are until the annotation llmcache.dev/paused is removed"
+    return [Verdict(ConditionType.PAUSED, status=True, reason=Reason.PAUSED, message=text)]
+
+
+def _parts(target: Target, observed: Observed, rejections: Sequence[Rejection], covered: Coverage, now: float) -> Parts:
+    rollouts = {
+        component: rollout(child(observed.children, kind, target.name(component)), _desired(target, component))
+        for component, kind in _KINDS.items()
+    }
+    return Parts(
+        rollouts=rollouts,
+        findings=diagnose(observed, rejections, now),
+        sampled=covered.sampled,
+        failures=covered.failures,
+    )
+
+
+def _desired(target: Target, component: Component) -> int | None:
+    if component is Component.ENGINE:
+        return target.spec.engine.replicas
+    return target.spec.router.replicas if component is Component.ROUTER else 1
+
+
+def _engines(target: Target, now: Rollout) -> Json:
+    selector = ",".join(f"{key}={value}" for key, value in target.selector(Component.ENGINE).items())
+    return {
+        "desired": now.desired,
+        "ready": now.ready,
+        "summary": f"{now.ready}/{now.desired}",
+        "selector": selector,
+    }
+
+
+def _transitions(previous: Json, status: Json) -> tuple[Transition, ...]:
+    """Return an Event for each condition that people wait for and that says something new, and for a new identity."""
+    before = {c["type"]: (c["status"], c["reason"]) for c in previous.get("conditions", [])}
+    after = {c["type"]: c for c in status["conditions"]}
+    found = [
+        Transition(_event_kind(condition), condition["reason"], condition["message"])
+        for kind, condition in after.items()
+        if kind in _TOLD and before.get(kind) != (condition["status"], condition["reason"])
+    ]
+    if ConditionType.STALLED.value in before and ConditionType.STALLED.value not in after:
+        found.append(Transition("Normal", "Recovered", f"No longer stalled: {before['Stalled'][1]} is over"))
+    old, new = previous.get("cache", {}).get("identity"), status.get("cache", {}).get("identity")
+    if old and new and old != new:
+        text = f"The cache identity changes from {old} to {new}: engines start with a cold cache"
+        found.append(Transition("Normal", "CacheIdentityChanged", text))
+    return tuple(dict.fromkeys(found))
+
+
+def _event_kind(condition: Json) -> str:
+    if condition["type"] == ConditionType.STALLED.value:
+        return "Warning"
+    return "Normal" if condition["status"] == "True" or condition["reason"] in _CALM else "Warning"
+
+
+_CALM = (Reason.PROGRESSING.value, Reason.WAITING_FOR_CACHE_SERVER.value)
+
+
+def should_write(previous: Json, new: Json, written_at: float, now: float, settings: Settings) -> bool:
+    """Whether a status is worth a write: at once when more than measurements changed, else once a while."""
+    if previous == new:
+        return False
+    if _without_measurements(previous) != _without_measurements(new):
+        return True
+    return now - written_at >= settings.measure_write_interval
+
+
+def _without_measurements(status: Json) -> Json:
+    """Return a status less what changes all the time: measured values, and the counts in messages about them."""
+    cache = {"identity": status.get("cache", {}).get("identity")}
+    conditions = [
+        {key: value for key, value in condition.items() if key != "message"}
+        for condition in status.get("conditions", [])
+    ]
+    return status | {"cache": cache, "conditions": conditions}

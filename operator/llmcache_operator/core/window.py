@@ -1,0 +1,125 @@
+"""What was measured over the last minutes: hit rates from differences of the engines' own counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from llmcache_operator.core.values import CacheSample, EngineSample, ScrapeFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Prompt tokens by where they came from."""
+
+    computed: int = 0
+    engine_hits: int = 0
+    server_hits: int = 0
+
+    @property
+    def total(self) -> int:
+        """All prompt tokens."""
+        return self.computed + self.engine_hits + self.server_hits
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            self.computed + other.computed,
+            self.engine_hits + other.engine_hits,
+            self.server_hits + other.server_hits,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Samples of one service. Immutable: every method returns another one.
+
+    Engines are kept by pod UID and in order of time, those of pods that left included until they are out of the
+    window: what they served counts.
+    """
+
+    engines: Mapping[str, tuple[EngineSample, ...]] = field(default_factory=dict)
+    cache: CacheSample | None = None
+    failures: Mapping[str, ScrapeFailure] = field(default_factory=dict)
+
+    def with_engine(self, sample: EngineSample) -> Measurement:
+        """Add a sample of an engine, which also ends its failure. A model path once learned stays known."""
+        earlier = self.engines.get(sample.pod_uid, ())
+        if sample.model_path is None and earlier and not _restarted(earlier[-1], sample):
+            sample = replace(sample, model_path=earlier[-1].model_path)
+        engines = {**self.engines, sample.pod_uid: (*earlier, sample)}
+        return replace(self, engines=engines, failures=_without(self.failures, sample.pod))
+
+    def with_cache(self, sample: CacheSample, pod: str = "") -> Measurement:
+        """Replace the sample of the LMCache server, which also ends the failure of `pod`."""
+        return replace(self, cache=sample, failures=_without(self.failures, pod))
+
+    def with_failure(self, failure: ScrapeFailure) -> Measurement:
+        """Remember why a pod could not be measured."""
+        return replace(self, failures={**self.failures, failure.pod: failure})
+
+    def only(self, pods: Collection[str], now: float, window: float) -> Measurement:
+        """Forget failures of pods that are not in `pods` (names), and samples that no longer count.
+
+        Of each engine the newest sample from before the window stays: it is where the window's counting begins.
+        """
+        engines = {uid: _recent(samples, now - window) for uid, samples in self.engines.items()}
+        cache = self.cache if self.cache and self.cache.at >= now - window else None
+        failures = {pod: failure for pod, failure in self.failures.items() if pod in pods}
+        return Measurement({uid: samples for uid, samples in engines.items() if samples}, cache, failures)
+
+    def tokens(self, now: float, window: float) -> Tokens:
+        """Return the prompt tokens that engines took in during the window."""
+        spans = (_span(samples, now - window) for samples in self.engines.values())
+        return sum(spans, Tokens())
+
+    def latest(self, pod_uids: Collection[str]) -> list[EngineSample]:
+        """Return the newest sample of each of some pods that has one."""
+        return [samples[-1] for uid, samples in sorted(self.engines.items()) if uid in pod_uids]
+
+
+def _recent(samples: tuple[EngineSample, ...], since: float) -> tuple[EngineSample, ...]:
+    before = [sample for sample in samples if sample.at < since]
+    within = tuple(sample for sample in samples if sample.at >= since)
+    return (*before[-1:], *within) if within else ()
+
+
+def _span(samples: tuple[EngineSample, ...], since: float) -> Tokens:
+    """Return what one pod's counters grew by. Counters that fell began again from 0: the engine restarted."""
+    kept = _recent(samples, since)
+    if not kept:
+        return Tokens()
+    first, total = kept[0], Tokens()
+    if first.at >= since and first.started_at is not None and first.started_at >= since:
+        total = _counted(first)
+    for earlier, later in pairwise(kept):
+        total += _counted(later) if _restarted(earlier, later) else _growth(earlier, later)
+    return total
+
+
+def _restarted(earlier: EngineSample, later: EngineSample) -> bool:
+    fell = (
+        later.computed < earlier.computed
+        or later.engine_hits < earlier.engine_hits
+        or later.server_hits < earlier.server_hits
+    )
+    return fell or later.started_at != earlier.started_at
+
+
+def _counted(sample: EngineSample) -> Tokens:
+    return Tokens(sample.computed, sample.engine_hits, sample.server_hits)
+
+
+def _growth(earlier: EngineSample, later: EngineSample) -> Tokens:
+    return Tokens(
+        later.computed - earlier.computed,
+        later.engine_hits - earlier.engine_hits,
+        later.server_hits - earlier.server_hits,
+    )
+
+
+def _without(failures: Mapping[str, ScrapeFailure], pod: str) -> Mapping[str, ScrapeFailure]:
+    return {name: failure for name, failure in failures.items() if name != pod}
