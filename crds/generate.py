@@ -11,9 +11,7 @@ import yaml
 from llmcache_operator.api.crd import crd
 
 TARGET = Path(__file__).with_name("llmcacheservices.yaml")
-HEADER = (
-    "# Generated from operator/llmcache_operator/api by `make generate`. Edit the models, not this file.\n"
-)
+HEADER = "# Generated from operator/llmcache_operator/api by `make generate`. Edit the models, not this file.\n"
 
 
 def rendered() -> str:
@@ -28,9 +26,7 @@ def main() -> int:
     if parser.parse_args().check:
         if TARGET.exists() and TARGET.read_text() == rendered():
             return 0
-        sys.stderr.write(
-            f"crds/{TARGET.name} is not what the models say. Run `make generate` and commit the result.\n"
-        )
+        sys.stderr.write(f"crds/{TARGET.name} is not what the models say. Run `make generate` and commit the result.\n")
         return 1
     TARGET.write_text(rendered())
     return 0

@@ -106,9 +106,7 @@ def _structural(node: Schema, defs: Schema) -> Schema:
 def _with_lean_default(node: Schema) -> Schema:
     """Keep only what a default adds: empty ones go, and an object's repeats nothing that its fields default to."""
     default = node.pop("default", None)
-    inner: Schema = {
-        key: value["default"] for key, value in node.get("properties", {}).items() if "default" in value
-    }
+    inner: Schema = {key: value["default"] for key, value in node.get("properties", {}).items() if "default" in value}
     if isinstance(default, dict):
         default = {key: value for key, value in default.items() if value not in (None, {}, [])}
         default = {key: value for key, value in default.items() if not _implied(value, inner.get(key))}
@@ -136,7 +134,8 @@ def _without_null(node: Schema) -> Schema:
     if len(options) != 1:
         return node
     outer = {key: value for key, value in node.items() if key != "anyOf"}
-    return options[0] | outer
+    only: Schema = options[0]
+    return only | outer
 
 
 def _texts(node: Schema) -> Schema:

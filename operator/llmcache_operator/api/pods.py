@@ -35,9 +35,7 @@ class EnvVar(Model):
     value: Annotated[str | None, Field(max_length=32768, description="Its value.")] = None
     value_from: Annotated[
         OpenObject | None,
-        Field(
-            description="Where the value comes from: secretKeyRef, configMapKeyRef or fieldRef, as in a Pod."
-        ),
+        Field(description="Where the value comes from: secretKeyRef, configMapKeyRef or fieldRef, as in a Pod."),
     ] = None
 
 
@@ -80,9 +78,7 @@ class TemplateSpec(Model):
         list[OpenObject],
         Field(max_length=16, description="How the pods spread over nodes and zones, as in a Pod."),
     ] = []
-    priority_class_name: Annotated[
-        str | None, Field(max_length=253, description="PriorityClass of the pods.")
-    ] = None
+    priority_class_name: Annotated[str | None, Field(max_length=253, description="PriorityClass of the pods.")] = None
     runtime_class_name: Annotated[
         str | None, Field(max_length=253, description="RuntimeClass of the pods, such as nvidia.")
     ] = None
@@ -92,9 +88,7 @@ class TemplateSpec(Model):
     ] = []
     security_context: Annotated[
         OpenObject,
-        Field(
-            description="Replaces single fields of the pod's security context, such as runAsUser or fsGroup."
-        ),
+        Field(description="Replaces single fields of the pod's security context, such as runAsUser or fsGroup."),
     ] = {}
     termination_grace_period_seconds: Annotated[
         int | None,
@@ -116,9 +110,7 @@ class PodTemplate(Model):
     metadata: Annotated[TemplateMetadata, Field(description="Labels and annotations for the pods.")] = (
         TemplateMetadata()
     )
-    spec: Annotated[TemplateSpec, Field(description="Scheduling, volumes and security of the pods.")] = (
-        TemplateSpec()
-    )
+    spec: Annotated[TemplateSpec, Field(description="Scheduling, volumes and security of the pods.")] = TemplateSpec()
 
 
 Args = Annotated[list[Line], Field(max_length=128)]

@@ -29,8 +29,6 @@ class LLMCacheService(Model):
     """vLLM engines that share one LMCache KV cache, behind a cache-aware router."""
 
     spec: Annotated[ServiceSpec, Field(description="What is wanted.")]
-    status: Annotated[ServiceStatus | None, Field(description="What was found; the operator writes it.")] = (
-        None
-    )
+    status: Annotated[ServiceStatus | None, Field(description="What was found; the operator writes it.")] = None
 
     model_config = Model.model_config | {"json_schema_extra": rules(NAME_RULE)}

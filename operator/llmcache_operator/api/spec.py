@@ -164,14 +164,10 @@ class EngineSpec(Model):
     ] = None
     image: Annotated[
         str | None,
-        Field(
-            min_length=1, max_length=512, description="Image with vLLM and LMCache. Default: the operator's."
-        ),
+        Field(min_length=1, max_length=512, description="Image with vLLM and LMCache. Default: the operator's."),
     ] = None
     device: Annotated[Device, Field(description="What the engines compute on: GPU or CPU.")] = Device.GPU
-    dtype: Annotated[
-        Dtype, Field(description="Type of weights and KV cache; auto takes the model's own.")
-    ] = Dtype.AUTO
+    dtype: Annotated[Dtype, Field(description="Type of weights and KV cache; auto takes the model's own.")] = Dtype.AUTO
     max_model_len: Annotated[
         int | None,
         Field(
@@ -236,9 +232,7 @@ class EngineSpec(Model):
     resources: Annotated[
         Resources, Field(description="Requests and limits of the engine container, GPUs included.")
     ] = Resources()
-    template: Annotated[PodTemplate, Field(description="A partial pod template for the engine pods.")] = (
-        PodTemplate()
-    )
+    template: Annotated[PodTemplate, Field(description="A partial pod template for the engine pods.")] = PodTemplate()
 
     model_config = Model.model_config | {
         "json_schema_extra": rules(
@@ -301,12 +295,10 @@ class CacheSpec(Model):
             ),
         ),
     ] = []
-    cpu: Annotated[Quantity, Field(description="CPU request of the LMCache server; it has no CPU limit.")] = (
-        "500m"
+    cpu: Annotated[Quantity, Field(description="CPU request of the LMCache server; it has no CPU limit.")] = "500m"
+    template: Annotated[PodTemplate, Field(description="A partial pod template for the LMCache server's pod.")] = (
+        PodTemplate()
     )
-    template: Annotated[
-        PodTemplate, Field(description="A partial pod template for the LMCache server's pod.")
-    ] = PodTemplate()
 
     model_config = Model.model_config | {
         "json_schema_extra": rules(
@@ -345,11 +337,9 @@ class RouterSpec(Model):
         ),
     ] = None
     resources: Annotated[Resources, Field(description="Requests and limits of a router.")] = Resources(
-        requests={"cpu": "250m", "memory": "128Mi"}, limits={"memory": "512Mi"}
+        requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "512Mi"}
     )
-    template: Annotated[PodTemplate, Field(description="A partial pod template for the router pods.")] = (
-        PodTemplate()
-    )
+    template: Annotated[PodTemplate, Field(description="A partial pod template for the router pods.")] = PodTemplate()
 
 
 class ServiceSpec(Model):

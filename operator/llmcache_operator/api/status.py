@@ -62,9 +62,7 @@ class CacheStatus(Model):
     ] = None
     hit_rate_percent: Annotated[
         Percent | None,
-        Field(
-            description="Percent of prompt tokens in the window that no engine had to compute, over all tiers."
-        ),
+        Field(description="Percent of prompt tokens in the window that no engine had to compute, over all tiers."),
     ] = None
     tiers: Annotated[TiersStatus | None, Field(description="The same, by tier.")] = None
     tokens_reused: Annotated[
@@ -73,9 +71,7 @@ class CacheStatus(Model):
     ] = None
     used_percent: Annotated[Percent | None, Field(description="Percent of cache.memory in use.")] = None
     window: Annotated[str | None, Field(max_length=16, description="Time over which rates are taken.")] = None
-    sampled_engines: Annotated[
-        str | None, Field(max_length=32, description="Engines measured / engines ready.")
-    ] = None
+    sampled_engines: Annotated[str | None, Field(max_length=32, description="Engines measured / engines ready.")] = None
 
 
 class ServiceStatus(Model):

@@ -1,0 +1,87 @@
+# Everything a developer or CI runs. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Which cluster the targets work on: a name of your own keeps two side by side.
+CLUSTER ?= dev
+# Where e2e tests run: local (built here, no Docker), kind (pytest-kind), existing (your kubeconfig's context).
+E2E_CLUSTER ?= local
+PYTEST_ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "; print "Usage: make TARGET [CLUSTER=dev]\n"} \
+	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z0-9-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ See it
+.PHONY: demo demo-down
+demo: $(STAMP) ## Real Kubernetes, vLLM and LMCache: one YAML, a chat, and the hit rate that it caused
+	@$(PY) -m e2e.demo --name $(CLUSTER)
+
+demo-down: $(STAMP) ## Take the demo and its cluster down
+	@$(PY) -m e2e.cluster down --name $(CLUSTER)
+
+##@ Check it
+.PHONY: test lint unit apiserver e2e
+test: lint unit apiserver e2e ## Everything: lint, unit, real API server, real cluster with real vLLM and LMCache
+
+lint: $(STAMP) ## ruff, mypy strict, layer contracts, generated files
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@$(PY) crds/generate.py --check
+
+unit: $(STAMP) ## Tests that need nothing but Python
+	@$(PY) -m pytest tests --ignore tests/apiserver $(PYTEST_ARGS)
+
+apiserver: $(STAMP) ## Tests against a real kube-apiserver and etcd, built on first use
+	@$(PY) -m pytest tests/apiserver $(PYTEST_ARGS)
+
+e2e: $(STAMP) ## Tests on a real cluster with real vLLM and LMCache (E2E_CLUSTER=local|kind|existing)
+	@$(PY) -m pytest e2e --cluster $(E2E_CLUSTER) $(PYTEST_ARGS)
+
+##@ Work on it
+.PHONY: venv generate lock cluster cluster-down images install kubeconfig audit-log clean
+venv: $(STAMP) ## Python environment from the lock file
+$(STAMP): requirements/dev.txt pyproject.toml
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@echo "Installing the locked Python packages into $(VENV) …"
+	@$(PY) -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+	@$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+generate: $(STAMP) ## Write what is made from the models: crds/ and the API reference
+	@$(PY) crds/generate.py
+
+lock: $(STAMP) ## Resolve requirements/ again
+	@$(VENV)/bin/uv pip compile pyproject.toml --group dev --extra operator --extra router --generate-hashes --universal \
+	  --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements/dev.txt
+
+cluster: $(STAMP) ## A real Kubernetes on this machine, without Docker
+	@$(PY) -m e2e.cluster up --name $(CLUSTER)
+
+cluster-down: $(STAMP) ## Take that cluster down and leave nothing behind
+	@$(PY) -m e2e.cluster down --name $(CLUSTER)
+
+images: $(STAMP) ## Build the images
+	@$(PY) -m e2e.images build
+
+install: $(STAMP) ## Build the images, load them, and install CRD and operator into the cluster
+	@$(PY) -m e2e.install --name $(CLUSTER)
+
+kubeconfig: $(STAMP) ## Print the kubeconfig of the running local cluster (use make -s)
+	@$(PY) -m e2e.cluster kubeconfig --name $(CLUSTER)
+
+audit-log: $(STAMP) ## Print the API server's audit log of writes (use make -s)
+	@$(PY) -m e2e.cluster audit-log --name $(CLUSTER)
+
+clean: ## Remove what builds left in this folder; the cache in your home stays
+	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
