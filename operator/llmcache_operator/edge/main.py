@@ -1,0 +1,91 @@
+"""The operator's process: options, credentials, Lease, and then everything at once until something ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from llmcache_operator.edge import credentials, health, logs, options
+from llmcache_operator.edge.bucket import TokenBucket
+from llmcache_operator.edge.cluster import HttpCluster
+from llmcache_operator.edge.lease import Elector, LeaseLostError
+from llmcache_operator.edge.metrics import Metrics
+from llmcache_operator.edge.operation import Operation
+from llmcache_operator.edge.sentinel import StaleWatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+    from typing import Any
+
+    from llmcache_operator.edge.options import Options
+
+LEASE = "llmcache-operator"
+QPS, BURST = 10.0, 20
+STOPPED, BROKEN, UNUSABLE, LEASE_LOST, STALE = range(5)
+"""Exit codes: told to stop; a bug; wrong options or credentials; the Lease is lost; a watch went stale."""
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the operator; ends the process with one of the exit codes."""
+    chosen = options.parse(sys.argv[1:] if argv is None else argv)
+    logs.set_up(chosen.log_level)
+    sys.exit(asyncio.run(run(chosen)))
+
+
+async def run(chosen: Options) -> int:
+    """Run until SIGTERM, SIGINT or a failure that only a new process cures; returns the exit code."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        async with await credentials.client() as client:
+            return await _serve(chosen, HttpCluster(client, TokenBucket(QPS, BURST)), stop)
+    except credentials.CredentialsError as error:
+        return _end(UNUSABLE, error)
+    except LeaseLostError as error:
+        return _end(LEASE_LOST, error)
+    except StaleWatchError as error:
+        return _end(STALE, error)
+    except OSError as error:
+        return _end(BROKEN, error)
+
+
+async def _serve(chosen: Options, cluster: HttpCluster, stop: asyncio.Event) -> int:
+    metrics = Metrics()
+    elector = Elector(cluster, chosen.settings.operator_namespace, LEASE, chosen.identity)
+    async with health.serving(chosen.port, metrics, elector.why_unheard):
+        if not await _unless(stop, elector.acquire()):
+            return STOPPED
+        metrics.leading.set(1)
+        try:
+            await Operation(chosen, cluster, metrics).run(elector, stop)
+        finally:
+            metrics.leading.set(0)
+            await elector.release()
+    log.info("stopped")
+    return STOPPED
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether work was done before the stop came."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+    return not stop.is_set()
+
+
+def _end(code: int, error: Exception) -> int:
+    log.error("ending with exit code %d: %s", code, error)
+    return code
+
+
+if __name__ == "__main__":
+    main()

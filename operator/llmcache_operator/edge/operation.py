@@ -1,0 +1,112 @@
+"""What a leading process does, all at the same time: watch, reconcile, scrape, check the watches, renew."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from llmcache_operator.edge.cluster import PLURALS, SERVICE_API
+from llmcache_operator.edge.errors import ApiError, RetryLaterError
+from llmcache_operator.edge.events import Recorder
+from llmcache_operator.edge.measuring import MeasurementBook
+from llmcache_operator.edge.reconcile import Reconciler
+from llmcache_operator.edge.scraping import Scraper
+from llmcache_operator.edge.sentinel import Sentinel
+from llmcache_operator.edge.watching import LABELS, SERVICE, Watches
+from llmcache_operator.edge.workqueue import WorkQueue
+
+if TYPE_CHECKING:
+    from llmcache_operator.core.values import ServiceKey
+    from llmcache_operator.edge.cluster import HttpCluster
+    from llmcache_operator.edge.lease import Elector
+    from llmcache_operator.edge.metrics import Metrics
+    from llmcache_operator.edge.options import Options
+
+CRD_PERIOD = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class Operation:
+    """The parts of the operator, put together."""
+
+    def __init__(self, chosen: Options, cluster: HttpCluster, metrics: Metrics) -> None:
+        settings = chosen.settings
+        self._options = chosen
+        self._cluster = cluster
+        self._metrics = metrics
+        self._queue = WorkQueue()
+        self._watches = Watches(self._queue)
+        self._book = MeasurementBook()
+        self._scraper = Scraper(
+            self._watches, self._book, self._queue, metrics,
+            interval=settings.scrape_interval, window=settings.window,
+        )  # fmt: skip
+        self._sentinel = Sentinel(cluster, self._watches, LABELS, chosen.namespaces)
+        self._reconciler = Reconciler(
+            self._watches, cluster, settings, self._book, Recorder(cluster, chosen.identity), metrics
+        )
+        metrics.queue_depth.set_function(lambda: len(self._queue))
+
+    async def run(self, elector: Elector, stop: asyncio.Event) -> None:
+        """Work until told to stop.
+
+        Raises `LeaseLostError`, `StaleWatchError`, and whatever ends the watches.
+        """
+        # kopf ends every task that is younger than itself, so it starts last and everything else first.
+        tasks = [asyncio.create_task(stop.wait()), asyncio.create_task(elector.hold())]
+        tasks += [asyncio.create_task(self._work()) for _ in range(self._options.workers)]
+        tasks += [asyncio.create_task(self._scrape()), asyncio.create_task(self._sentinel.run())]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(self._watch(stop)))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.set()
+            for task in tasks[:-1]:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in done:
+            task.result()
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        await self._await_crd()
+        await self._watches.run(self._options.namespaces, stop)
+
+    async def _await_crd(self) -> None:
+        """Kopf looks for its kinds once, at its start: without the CRD it would idle for ever."""
+        told = False
+        while PLURALS[SERVICE] not in await self._served():
+            if not told:
+                log.warning("waiting for the CRD of LLMCacheService (%s): apply the manifests in crds/", SERVICE_API)
+                told = True
+            await asyncio.sleep(CRD_PERIOD)
+
+    async def _served(self) -> frozenset[str]:
+        try:
+            return await self._cluster.served_plurals(SERVICE_API)
+        except ApiError as error:
+            log.warning("the API server could not be asked for its kinds: %s", error)
+            return frozenset()
+
+    async def _work(self) -> None:
+        await self._watches.synced.wait()
+        await self._queue.work(self._reconcile)
+
+    async def _scrape(self) -> None:
+        await self._watches.synced.wait()
+        await self._scraper.run()
+
+    async def _reconcile(self, key: ServiceKey) -> float | None:
+        result = "failed"
+        try:
+            with self._metrics.reconcile_seconds.time():
+                again_in = await self._reconciler(key)
+            result = "done"
+        except RetryLaterError:
+            result = "retry"
+            raise
+        finally:
+            self._metrics.reconciles.labels(result).inc()
+        return again_in
