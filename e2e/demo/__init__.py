@@ -1,0 +1,1 @@
+"""`make demo`: from nothing to a hit rate that a chat caused, on real Kubernetes, vLLM and LMCache."""

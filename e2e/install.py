@@ -1,0 +1,75 @@
+"""Install the CRD and the operator into a cluster, with images that were built here."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from e2e.cluster.console import console, step
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.kubectl import kubectl
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).parents[1]
+BASE = ROOT / "deploy/kustomize/base"
+NAMESPACE = "llmcache-system"
+DEPLOYMENT = "llmcache-operator"
+_IMAGES = {
+    "LLMCACHE_ENGINE_IMAGE": "engine-cpu",
+    "LLMCACHE_CACHE_SERVER_IMAGE": "engine-cpu",
+    "LLMCACHE_ROUTER_IMAGE": "router",
+}
+
+
+def install(kubeconfig: Path, refs: Mapping[str, str], args: tuple[str, ...] = ()) -> None:
+    """Apply deploy/kustomize/base with the images of `refs` and wait until the operator is ready.
+
+    `args` are more arguments for the operator. Raises ClusterError when it does not come up.
+    """
+    rendered = kubectl(kubeconfig, ["kustomize", str(BASE), "--load-restrictor=LoadRestrictionsNone"])
+    objects = [_with_images(obj, refs, args) for obj in yaml.safe_load_all(rendered)]
+    with step("CRD and operator"):
+        first = [obj for obj in objects if obj["kind"] in ("Namespace", "CustomResourceDefinition")]
+        for part in (first, [obj for obj in objects if obj not in first]):
+            text = yaml.safe_dump_all(part)
+            kubectl(kubeconfig, ["apply", "--server-side", "--force-conflicts", "-f", "-"], stdin=text, seconds=60)
+        rollout = ["rollout", "status", f"deployment/{DEPLOYMENT}", "-n", NAMESPACE, "--timeout=120s"]
+        kubectl(kubeconfig, rollout, seconds=125)
+
+
+def _with_images(obj: dict[str, Any], refs: Mapping[str, str], args: tuple[str, ...]) -> dict[str, Any]:
+    if obj["kind"] != "Deployment":
+        return obj
+    container = obj["spec"]["template"]["spec"]["containers"][0]
+    container["image"] = refs["operator"]
+    container["args"] = [*container.get("args", []), *args]
+    for entry in container["env"]:
+        if entry["name"] in _IMAGES:
+            entry["value"] = refs[_IMAGES[entry["name"]]]
+    return obj
+
+
+def main() -> None:
+    """Build what is missing, load it, install."""
+    from e2e import images  # noqa: PLC0415 - building needs more than installing does
+    from e2e.cluster import slots  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", default="dev", help="which local cluster (default: dev)")
+    name = parser.parse_args().name
+    try:
+        cluster = slots.get(name)
+        install(cluster.kubeconfig, images.ensure(name))
+    except ClusterError as error:
+        console.print(f"[red]error:[/red] {error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
