@@ -1,0 +1,151 @@
+"""The engines and their load: what all policies share."""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from llmcache_runtime.policy.interface import Pick, RequestKey, Ticket
+
+PREFILL_RATE = 8000.0
+"""Tokens per second, until measured: an 8B model on one modern GPU."""
+
+SLOW_START = 10.0
+"""Seconds in which a cold engine's share of the load rises from nothing to an equal one."""
+
+
+@dataclass(slots=True)
+class Engine:
+    """One engine as a policy sees it. `queued` is prefill work in priced tokens; rates are tokens per second."""
+
+    name: str
+    added_at: float = float("-inf")
+    draining: bool = False
+    removed: bool = False
+    running: int = 0
+    queued: float = 0.0
+    prefill_rate: float = PREFILL_RATE
+    unseen: deque[tuple[float, Ticket]] = field(default_factory=deque)
+
+    def settle(self, now: float) -> None:
+        """Take prefills off the queue whose end nobody sees, once they should be over.
+
+        A request that doesn't stream shows no first token; without this its prompt would count as queued until its last one.
+        """
+        while self.unseen and self.unseen[0][0] <= now:
+            self.prefilled(self.unseen.popleft()[1])
+
+    def prefilled(self, ticket: Ticket) -> None:
+        """Take a request's prompt off the queue, once."""
+        if ticket.queued:
+            ticket.queued = False
+            self.queued -= ticket.pick.cost
+
+
+class Fleet(ABC):
+    """Engine lifecycle and load accounting. A policy adds `_choose`, and hooks for what it remembers."""
+
+    def __init__(self) -> None:
+        self._engines: dict[str, Engine] = {}
+
+    @property
+    def engines(self) -> Sequence[Engine]:
+        """The engines known, those included that only finish their last requests."""
+        return tuple(self._engines.values())
+
+    def pick(self, key: RequestKey, now: float, exclude: AbstractSet[str] = frozenset()) -> Pick | None:
+        """See `Policy.pick`."""
+        present = [e for e in self._engines.values() if not e.removed and e.name not in exclude]
+        candidates = [e for e in present if not e.draining] or present
+        if not candidates:
+            return None
+        for engine in candidates:
+            engine.settle(now)
+        return self._choose(key, self._warm(candidates, now), now)
+
+    def on_start(self, pick: Pick, now: float) -> Ticket:
+        """See `Policy.on_start`."""
+        ticket = Ticket(pick)
+        engine = self._engines.get(pick.engine)
+        if engine is None:
+            ticket.queued = ticket.running = False
+            return ticket
+        engine.running += 1
+        engine.queued += pick.cost
+        if not pick.key.streams:
+            engine.unseen.append((now + engine.queued / engine.prefill_rate, ticket))
+        self._started(pick)
+        return ticket
+
+    def on_first_token(self, ticket: Ticket, now: float) -> None:
+        """See `Policy.on_first_token`."""
+        del now
+        engine = self._engines.get(ticket.pick.engine)
+        if engine is not None and ticket.running:
+            engine.prefilled(ticket)
+            self._prefilled(ticket.pick)
+
+    def on_end(self, ticket: Ticket, now: float) -> None:
+        """See `Policy.on_end`."""
+        del now
+        engine = self._engines.get(ticket.pick.engine)
+        if engine is None or not ticket.running:
+            return
+        ticket.running = False
+        engine.running -= 1
+        engine.prefilled(ticket)
+        if engine.removed and engine.running == 0:
+            del self._engines[engine.name]
+
+    def add(self, engine: str, now: float, *, cold: bool = False) -> None:
+        """See `Policy.add`."""
+        known = self._engines.setdefault(engine, Engine(engine))
+        if cold:
+            known.added_at = now
+        known.draining = known.removed = False
+
+    def remove(self, engine: str) -> None:
+        """See `Policy.remove`. The record stays until its last request ends, so that counts stay true."""
+        known = self._engines.get(engine)
+        if known is None:
+            return
+        self._forget(engine)
+        known.removed = True
+        if known.running == 0:
+            del self._engines[engine]
+
+    def restart(self, engine: str) -> None:
+        """See `Policy.restart`."""
+        self._forget(engine)
+
+    def drain(self, engine: str) -> None:
+        """See `Policy.drain`."""
+        if engine in self._engines:
+            self._engines[engine].draining = True
+
+    def set_prefill_rate(self, engine: str, tokens_per_second: float) -> None:
+        """Tell what was measured of an engine's prefill."""
+        if engine in self._engines:
+            self._engines[engine].prefill_rate = tokens_per_second
+
+    @staticmethod
+    def _warm(candidates: list[Engine], now: float) -> list[Engine]:
+        """Leave out cold engines that already have their share, if others are there."""
+        if all(now - e.added_at >= SLOW_START for e in candidates):
+            return candidates
+        mean = sum(e.running for e in candidates) / len(candidates)
+        return [e for e in candidates if e.running <= mean * (now - e.added_at) / SLOW_START] or candidates
+
+    @abstractmethod
+    def _choose(self, key: RequestKey, candidates: Sequence[Engine], now: float) -> Pick:
+        """Choose among at least one engine."""
+
+    def _started(self, pick: Pick) -> None:
+        """Remember that the engine was sent this prompt."""
+
+    def _prefilled(self, pick: Pick) -> None:
+        """Remember that the engine has computed this prompt."""
+
+    def _forget(self, engine: str) -> None:
+        """Drop what is remembered of an engine's cache."""

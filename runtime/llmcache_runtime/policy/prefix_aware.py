@@ -1,0 +1,104 @@
+"""The engine that serves a prompt with the least work: cached, reloaded from the shared tier, or computed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from llmcache_runtime.policy.fleet import Engine, Fleet
+from llmcache_runtime.policy.hashing import CHUNK_BYTES, favourite
+from llmcache_runtime.policy.index import PrefixIndex
+from llmcache_runtime.policy.interface import Pick, Reason, RequestKey, TierTokens
+
+CHUNK_TOKENS = CHUNK_BYTES // 4
+"""Tokens in a chunk, at four bytes a token."""
+
+SHARED_CHUNKS = 256 // CHUNK_TOKENS
+"""Chunks in one chunk of LMCache (256 tokens by default); it shares whole ones only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What things cost, in tokens of prefill.
+
+    reload_ratio: a token that is reloaded from the shared tier (1 = as dear as computing it; no shared tier = 1).
+    request: a running request, which slows the prefills beside it.
+    home: the part of an unknown prompt that its home engine is trusted to hold, because another replica may have sent it there.
+    """
+
+    reload_ratio: float = 0.35
+    request: float = 64.0
+    home: float = 0.25
+
+
+class PrefixAware(Fleet):
+    """Least cost: priced tokens of this prompt + priced tokens queued + a price for each running request.
+
+    engine_chunks bounds the memory for each engine (32,768 chunks are two million tokens, about 3 MB); shared_chunks bounds that for
+    the shared tier, in LMCache's chunks.
+    """
+
+    def __init__(self, prices: Prices | None = None, *, engine_chunks: int = 32768, shared_chunks: int = 65536) -> None:
+        super().__init__()
+        self.prices = prices or Prices()
+        self._engine_chunks = engine_chunks
+        self._held: dict[str, PrefixIndex] = {}
+        self._shared = PrefixIndex(shared_chunks)
+
+    def set_reload_ratio(self, ratio: float) -> None:
+        """Tell what a reload was measured to cost against computing; 0 = free, 1 = no gain."""
+        self.prices = replace(self.prices, reload_ratio=min(max(ratio, 0.0), 1.0))
+
+    def set_capacity(self, engine: str, tokens: int) -> None:
+        """Tell how many tokens an engine's own cache holds; never more than the bound is remembered."""
+        self._index(engine).resize(max(1, min(tokens // CHUNK_TOKENS, self._engine_chunks)))
+
+    def _choose(self, key: RequestKey, candidates: Sequence[Engine], now: float) -> Pick:
+        del now
+        shared = self._shared.matched(key.chunks[SHARED_CHUNKS - 1 :: SHARED_CHUNKS]) * SHARED_CHUNKS
+        held = [self._index(e.name).matched(key.chunks) for e in candidates]
+        most = max(held)
+        home = favourite(key.home, (e.name for e in candidates))
+        best: tuple[float, bool, str] | None = None
+        for engine, chunks in zip(candidates, held, strict=True):
+            tiers = self._tiers(key, chunks, shared)
+            work = tiers.compute + self.prices.reload_ratio * tiers.shared
+            cost = work + engine.queued + self.prices.request * engine.running
+            if engine.name == home:
+                cost -= self.prices.home * tiers.compute
+            rank = (cost, engine.name != home, engine.name)
+            if best is None or rank < best:
+                best, chosen, chosen_tiers, chosen_work, chosen_chunks = rank, engine, tiers, work, chunks
+        reason = self._reason(chosen.name == home, chosen_chunks, most, chosen_tiers)
+        return Pick(chosen.name, reason, chosen_tiers, chosen_work, key)
+
+    @staticmethod
+    def _tiers(key: RequestKey, held: int, shared: int) -> TierTokens:
+        engine_tokens = held * CHUNK_TOKENS
+        shared_tokens = max(0, shared - held) * CHUNK_TOKENS
+        return TierTokens(engine_tokens, shared_tokens, max(0, key.tokens - engine_tokens - shared_tokens))
+
+    @staticmethod
+    def _reason(home: bool, held: int, most: int, tiers: TierTokens) -> Reason:  # noqa: FBT001
+        if held < most:
+            return Reason.LOAD
+        if held:
+            return Reason.PREFIX
+        if tiers.shared:
+            return Reason.SHARED
+        return Reason.HOME if home else Reason.LOAD
+
+    def _started(self, pick: Pick) -> None:
+        # At the start, not at the first token: a second request with this prefix should follow the first one at once.
+        self._index(pick.engine).touch(pick.key.chunks)
+
+    def _prefilled(self, pick: Pick) -> None:
+        # LMCache stores a prompt only once it has been computed.
+        self._shared.touch(pick.key.chunks[SHARED_CHUNKS - 1 :: SHARED_CHUNKS])
+
+    def _forget(self, engine: str) -> None:
+        self._held.pop(engine, None)
+
+    def _index(self, engine: str) -> PrefixIndex:
+        index = self._held.get(engine)
+        if index is None:
+            index = self._held[engine] = PrefixIndex(self._engine_chunks)
+        return index

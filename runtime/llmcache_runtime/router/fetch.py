@@ -1,0 +1,38 @@
+"""Small requests of the router's own to an engine: probes, model lists, metrics."""
+
+from llmcache_runtime.router.upstream import EngineError, Exchange, Pool
+
+_BODY_LIMIT = 4 * 1024 * 1024
+
+
+class _Fetch(Exchange):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+        self._received = 0
+
+    def head(self) -> None:
+        pass
+
+    def body(self, body: bytes) -> None:
+        self._received += len(body)
+        self.pieces.append(body)
+
+    def fed(self) -> None:
+        if self._received > _BODY_LIMIT:
+            self.fail(EngineError(f"the engine's response is larger than {_BODY_LIMIT} bytes"))
+
+    def ended(self) -> None:
+        pass
+
+    def lost(self, error: EngineError) -> bool:
+        del error
+        return False
+
+
+async def fetch(pool: Pool, path: str, timeout: float, headers: bytes = b"") -> tuple[int, bytes]:  # noqa: ASYNC109
+    """GET a path of an engine; `headers` are whole lines. Gives status and body; raises EngineError."""
+    exchange = _Fetch()
+    head = b"GET %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (path.encode(), pool.authority, headers)
+    await exchange.run(pool, head, b"", timeout)
+    return exchange.status, b"".join(exchange.pieces)

@@ -1,0 +1,32 @@
+"""Entry point of `llmcache-router`."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from llmcache_runtime.router.app import Router
+from llmcache_runtime.router.cli import parse
+from llmcache_runtime.router.settings import Settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a router until it is told to stop; 0 after a graceful stop, 1 when it can't start."""
+    settings = parse(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        uvloop.run(_run(settings))
+    except OSError as error:
+        logging.getLogger(__name__).error("can't listen on %s: %s", settings.host, error)  # noqa: TRY400 (no traceback)
+        return 1
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    await Router(settings).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""What is open to clients: vLLM's inference paths. Everything else, its admin paths first of all, answers 404.
+
+Source: the routers under `vllm/entrypoints/` of vLLM 0.32; its README says that they must not be open to the public.
+"""
+
+from enum import Enum, auto
+
+POSTS = frozenset(
+    {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/v2/rerank",
+        "/rerank",
+        "/v1/score",
+        "/score",
+        "/classify",
+        "/pooling",
+        "/tokenize",
+        "/detokenize",
+        "/v1/audio/transcriptions",
+        "/v1/audio/translations",
+    }
+)
+GETS = frozenset({"/version"})
+MODELS = "/v1/models"
+HEALTH = "/health"
+
+
+class Route(Enum):
+    """What is done with a request."""
+
+    FORWARD = auto()
+    MODELS = auto()
+    HEALTH = auto()
+    CLOSED = auto()  # 404
+    WRONG_METHOD = auto()  # 405
+
+
+def route(method: str, path: str) -> Route:
+    """Decide by method and path; the path is compared as it is sent, so no encoding of it opens another."""
+    if path in POSTS:
+        return Route.FORWARD if method in {"POST", "OPTIONS"} else Route.WRONG_METHOD
+    if path in GETS:
+        return Route.FORWARD if method == "GET" else Route.WRONG_METHOD
+    if path == MODELS:
+        return Route.MODELS if method == "GET" else Route.WRONG_METHOD
+    if path == HEALTH:
+        return Route.HEALTH if method == "GET" else Route.WRONG_METHOD
+    return Route.CLOSED
+
+
+def path_label(path: str) -> str:
+    """Bound the values of the path label."""
+    return path if path in POSTS or path in GETS or path in {MODELS, HEALTH} else "other"
