@@ -87,7 +87,7 @@ def _columns() -> list[Schema]:
 
 def _structural(node: Schema, defs: Schema) -> Schema:
     """Rewrite one schema node, references and optional types resolved."""
-    node = _without_null(_resolved(node, defs))
+    node = _resolved(_without_null(_resolved(node, defs)), defs)
     if node.get("x-kubernetes-int-or-string"):
         return {"x-kubernetes-int-or-string": True} | _texts(node)
     if node.get("x-kubernetes-preserve-unknown-fields"):

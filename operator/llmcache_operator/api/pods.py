@@ -92,7 +92,7 @@ class TemplateSpec(Model):
     ] = {}
     termination_grace_period_seconds: Annotated[
         int | None,
-        Field(ge=0, le=86400, description="Seconds that running requests get to finish. Default: 120."),
+        Field(ge=30, le=86400, description="Seconds from the end of a pod's service to its kill. Default: 120."),
     ] = None
     volumes: Annotated[
         list[OpenObject],

@@ -54,7 +54,6 @@ NEUTRAL_ARGS = frozenset(
         "--response-role",
         "--return-tokens-as-token-ids",
         "--scheduling-policy",
-        "--shutdown-timeout",
         "--swap-space",
         "--tool-call-parser",
         "--tool-parser-plugin",

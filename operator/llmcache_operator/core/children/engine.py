@@ -11,7 +11,7 @@ from llmcache_operator.core.children import pods
 from llmcache_operator.core.children.model_source import ModelSource, model_source
 from llmcache_operator.core.content import owns_replicas
 from llmcache_operator.core.identity import identity
-from llmcache_operator.core.quantity import GIBI, to_bytes
+from llmcache_operator.core.quantity import to_bytes
 from llmcache_operator.core.target import Component, Target
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 HTTP_PORT = 8000
 RUN = "/llmcache/run"
+CPU_KV_CACHE = "1Gi"
+# Of the time between SIGTERM and SIGKILL, what vLLM needs for itself once its streams have ended.
+KILL_MARGIN_SECONDS = 10
 IDENTITY_ANNOTATION = f"{GROUP}/cache-identity"
 # The gate links this path to the model's files. Its name ends in the cache identity and a fingerprint of the weights,
 # because LMCache keys KV by the path that vLLM was given.
@@ -113,7 +116,7 @@ def _engine(target: Target, topology: CacheTopology, source: ModelSource) -> Jso
         "imagePullPolicy": target.settings.image_pull_policy,
         "command": ["/bin/sh", "-c", COMMAND, "vllm"],
         "args": [*_args(target, topology), *engine.args],
-        "env": pods.environment(_env(target, topology), engine.env),
+        "env": pods.environment(_env(target), engine.env),
         "ports": [pods.port("http", HTTP_PORT)],
         "resources": pods.resources(engine.resources),
         "securityContext": pods.container_security(read_only_root=False),
@@ -139,6 +142,7 @@ def _args(target: Target, topology: CacheTopology) -> list[str]:
         *("--served-model-name", target.served_name, "--port", str(HTTP_PORT)),
         *("--dtype", engine.dtype.value, "--block-size", str(engine.block_size)),
         *("--enable-prefix-caching", "--kv-transfer-config", _connector(target, topology)),
+        *("--shutdown-timeout", str(_shutdown_seconds(target))),
     ]
     if engine.max_model_len is not None:
         args += ["--max-model-len", str(engine.max_model_len)]
@@ -147,20 +151,30 @@ def _args(target: Target, topology: CacheTopology) -> list[str]:
     if engine.device is Device.CPU:
         # Compiling on a CPU needs a C++ compiler, which a serving image should not hold.
         args += ["--enforce-eager"]
-    elif engine.kv_cache_memory is not None:
-        args += ["--kv-cache-memory-bytes", str(to_bytes(engine.kv_cache_memory))]
+    if memory := engine.kv_cache_memory or (CPU_KV_CACHE if engine.device is Device.CPU else None):
+        args += ["--kv-cache-memory-bytes", str(to_bytes(memory))]
     return args
 
 
+def _shutdown_seconds(target: Target) -> int:
+    """Return how long running streams may go on after SIGTERM.
+
+    vLLM 0.32's default of 0 leaves clients of a running stream hanging until the pod is killed (measured).
+    """
+    grace = target.spec.engine.template.spec.termination_grace_period_seconds or pods.TERMINATION_GRACE_SECONDS
+    return max(5, grace - pods.DRAIN_SECONDS - KILL_MARGIN_SECONDS)
+
+
 def _connector(target: Target, topology: CacheTopology) -> str:
-    host, mp_port = topology.address(target)
-    extra = {"lmcache.mp.host": f"tcp://{host}", "lmcache.mp.port": mp_port}
-    config = {"kv_connector": "LMCacheMPConnector", "kv_role": "kv_both", "kv_connector_extra_config": extra}
+    config = {
+        "kv_connector": "LMCacheMPConnector",
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": topology.connector(target),
+    }
     return json.dumps(config, separators=(",", ":"))
 
 
-def _env(target: Target, topology: CacheTopology) -> dict[str, str]:
-    engine = target.spec.engine
+def _env(target: Target) -> dict[str, str]:
     env = {
         "HOME": "/tmp",  # noqa: S108 - an emptyDir of this pod
         "USER": "llmcache",
@@ -170,8 +184,8 @@ def _env(target: Target, topology: CacheTopology) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "LMCACHE_TRACK_USAGE": "false",
         "DO_NOT_TRACK": "1",
-    } | topology.engine_env(target)
-    if engine.device is Device.CPU:
-        space = to_bytes(engine.kv_cache_memory or "1Gi") // GIBI
-        env |= {"VLLM_CPU_KVCACHE_SPACE": str(space), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    }
+    if target.spec.engine.device is Device.CPU:
+        # Pods share cores; binding threads would put every engine of a node on the same ones.
+        env["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     return env

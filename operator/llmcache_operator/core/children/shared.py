@@ -27,12 +27,18 @@ class Shared:
         """Return the Service's name; engines are in the same namespace."""
         return target.name(Component.CACHE_SERVER), MP_PORT
 
-    def engine_env(self, target: Target) -> dict[str, str]:  # noqa: ARG002 - part of the interface
-        """Make GPU engines copy KV themselves: their default needs the server on the same node.
+    def connector(self, target: Target) -> Json:
+        """Return how the engines' connector reaches the server, and that engines copy KV themselves.
 
-        Source: lmcache 0.5.6, LMCACHE_MP_TRANSFER_MODE in the multi-process adapter.
+        On a GPU the default mode would need the server on the same node. Source: lmcache 0.5.6,
+        lmcache/v1/multiprocess/transfer_mode.py.
         """
-        return {"LMCACHE_MP_TRANSFER_MODE": "engine_driven"}
+        host, port = self.address(target)
+        return {
+            "lmcache.mp.host": f"tcp://{host}",
+            "lmcache.mp.port": port,
+            "lmcache.mp.mp_transfer_mode": "engine_driven",
+        }
 
 
 def memory_limit(cache_memory: int) -> int:
@@ -46,13 +52,14 @@ def memory_limit(cache_memory: int) -> int:
 def server_args(target: Target) -> list[str]:
     """Return the arguments of `lmcache server` (lmcache 0.5.6).
 
-    Transfer mode `auto`, because the default hangs CPU engines at start-up.
+    Transfer mode `auto`, because the default hangs CPU engines at start-up. The size is in GiB and may be a fraction;
+    up to 20 GiB of it are touched at start (measured), so that a pod which can't have its memory says so at once.
     """
     size = f"{to_bytes(target.spec.cache.memory) / GIBI:g}"
     return [
         *("--host", "0.0.0.0", "--port", str(MP_PORT)),  # noqa: S104 - a pod's own address, behind a NetworkPolicy
         *("--http-host", "0.0.0.0", "--http-port", str(HTTP_PORT)),  # noqa: S104 - likewise
-        *("--l1-size-gb", size, "--l1-init-size-gb", size),
+        *("--l1-size-gb", size),
         *("--eviction-policy", "LRU", "--chunk-size", str(target.spec.cache.chunk_size)),
         *("--supported-transfer-mode", "auto"),
     ]

@@ -21,8 +21,8 @@ class CacheTopology(Protocol):
     def address(self, target: Target) -> tuple[str, int]:
         """Return host and port at which an engine finds its server's MP port."""
 
-    def engine_env(self, target: Target) -> dict[str, str]:
-        """Return what an engine's environment needs for this way of moving KV."""
+    def connector(self, target: Target) -> Json:
+        """Return `kv_connector_extra_config` of the engines' connector."""
 
 
 _TOPOLOGIES: dict[Topology, CacheTopology] = {Topology.SHARED: Shared()}
