@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[1]
-BASE = ROOT / "deploy/kustomize/base"
+OVERLAY = ROOT / "deploy/kustomize/local"
 NAMESPACE = "llmcache-system"
 DEPLOYMENT = "llmcache-operator"
 _IMAGES = {
+    "LLMCACHE_OPERATOR_IMAGE": "operator",
     "LLMCACHE_ENGINE_IMAGE": "engine-cpu",
     "LLMCACHE_CACHE_SERVER_IMAGE": "engine-cpu",
     "LLMCACHE_ROUTER_IMAGE": "router",
@@ -28,12 +29,13 @@ _IMAGES = {
 
 
 def install(kubeconfig: Path, refs: Mapping[str, str], args: tuple[str, ...] = ()) -> None:
-    """Apply deploy/kustomize/base with the images of `refs` and wait until the operator is ready.
+    """Apply deploy/kustomize/local with the images of `refs` and wait until the operator is ready.
 
     `args` are more arguments for the operator. Raises ClusterError when it does not come up.
     """
-    rendered = kubectl(kubeconfig, ["kustomize", str(BASE), "--load-restrictor=LoadRestrictionsNone"])
-    objects = [_with_images(obj, refs, args) for obj in yaml.safe_load_all(rendered)]
+    (OVERLAY / "images.env").write_text("".join(f"{name}={refs[image]}\n" for name, image in _IMAGES.items()))
+    rendered = kubectl(kubeconfig, ["kustomize", str(OVERLAY)])
+    objects = [_with_args(obj, args) for obj in yaml.safe_load_all(rendered)]
     with step("CRD and operator"):
         first = [obj for obj in objects if obj["kind"] in ("Namespace", "CustomResourceDefinition")]
         for part in (first, [obj for obj in objects if obj not in first]):
@@ -43,15 +45,10 @@ def install(kubeconfig: Path, refs: Mapping[str, str], args: tuple[str, ...] = (
         kubectl(kubeconfig, rollout, seconds=125)
 
 
-def _with_images(obj: dict[str, Any], refs: Mapping[str, str], args: tuple[str, ...]) -> dict[str, Any]:
-    if obj["kind"] != "Deployment":
-        return obj
-    container = obj["spec"]["template"]["spec"]["containers"][0]
-    container["image"] = refs["operator"]
-    container["args"] = [*container.get("args", []), *args]
-    for entry in container["env"]:
-        if entry["name"] in _IMAGES:
-            entry["value"] = refs[_IMAGES[entry["name"]]]
+def _with_args(obj: dict[str, Any], args: tuple[str, ...]) -> dict[str, Any]:
+    if obj["kind"] == "Deployment" and args:
+        container = obj["spec"]["template"]["spec"]["containers"][0]
+        container["args"] = [*container.get("args", []), *args]
     return obj
 
 

@@ -104,20 +104,21 @@ def _structural(node: Schema, defs: Schema) -> Schema:
 
 
 def _with_lean_default(node: Schema) -> Schema:
-    """Keep only what a default adds: empty ones go, and an object's repeats nothing that its fields default to."""
-    default = node.pop("default", None)
-    inner: Schema = {key: value["default"] for key, value in node.get("properties", {}).items() if "default" in value}
-    if isinstance(default, dict):
-        default = {key: value for key, value in default.items() if value not in (None, {}, [])}
-        default = {key: value for key, value in default.items() if not _implied(value, inner.get(key))}
-    return node | {"default": default} if default not in (None, [], {}) or (default == {} and inner) else node
+    """Keep a default only where it says something; an object's holds those of its fields.
+
+    The API server checks CEL rules against a default as it is written, before it fills in what fields default to.
+    """
+    own = node.pop("default", None)
+    inner = {key: value["default"] for key, value in node.get("properties", {}).items() if "default" in value}
+    if isinstance(own, dict):
+        own = {key: value for key, value in inner.items() if key in own} | _lean(own, node.get("properties", {}))
+    return node if own in (None, [], {}) else node | {"default": own}
 
 
-def _implied(value: object, inner: object) -> bool:
-    """Whether defaulting an object's fields would give `value` anyway."""
-    if isinstance(value, dict) and isinstance(inner, dict | None):
-        return all(_implied(part, (inner or {}).get(key)) for key, part in value.items())
-    return value in (None, [], {}) or value == inner
+def _lean(default: Schema, properties: Schema) -> Schema:
+    """Return what a default says itself, less what is empty and less objects that their own fields describe."""
+    plain = {key: value for key, value in default.items() if "properties" not in properties.get(key, {})}
+    return {key: value for key, value in plain.items() if value not in (None, [], {})}
 
 
 def _resolved(node: Schema, defs: Schema) -> Schema:

@@ -113,7 +113,7 @@ class PodTemplate(Model):
     spec: Annotated[TemplateSpec, Field(description="Scheduling, volumes and security of the pods.")] = TemplateSpec()
 
 
-Args = Annotated[list[Line], Field(max_length=128)]
+Args = Annotated[list[Line], Field(max_length=64)]
 Env = Annotated[
     list[EnvVar],
     Field(
