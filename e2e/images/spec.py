@@ -1,0 +1,95 @@
+"""What each image is made of, and the name that follows from it."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from e2e.cluster.errors import ClusterError
+
+ROOT = Path(__file__).parents[2]
+REPOSITORY = "localhost/llmcache"
+_CODE = ("pyproject.toml", "LICENSE", "operator/llmcache_operator", "runtime/llmcache_runtime")
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One image. Its tag changes if, and only if, something that it is made of changes."""
+
+    name: str
+    dockerfile: str
+    # Files and folders below the repository's root that the Dockerfile copies.
+    inputs: tuple[str, ...]
+    # Build argument -> the image of this repository that it names.
+    parents: Mapping[str, str] = field(default_factory=dict)
+
+
+BASE = Image("base", "runtime/images/base/Dockerfile", ("runtime/images/base",))
+IMAGES: Mapping[str, Image] = {
+    image.name: image
+    for image in (
+        Image("operator", "operator/Dockerfile", ("requirements/build.txt", "requirements/operator.txt", *_CODE)),
+        Image(
+            "router", "runtime/images/router/Dockerfile", ("requirements/build.txt", "requirements/router.txt", *_CODE)
+        ),
+        Image(
+            "engine-cpu",
+            "runtime/images/engine-cpu/Dockerfile",
+            ("requirements/build.txt", "requirements/engine-cpu.txt", "runtime/images/engine-cpu"),
+        ),
+        Image(
+            "models",
+            "runtime/images/models/Dockerfile",
+            ("requirements/build.txt", "requirements/models.txt", "runtime/images/models"),
+            parents={"ENGINE": "engine-cpu"},
+        ),
+    )
+}
+
+
+def refs() -> dict[str, str]:
+    """Return the full name of each image that is deployed, by its short name."""
+    return {name: ref(image) for name, image in IMAGES.items()}
+
+
+def select(names: tuple[str, ...]) -> tuple[Image, ...]:
+    """Return the images of these names, all if none is given, each after those it is built from.
+
+    Raises ClusterError if there is no image of a name.
+    """
+    if unknown := set(names) - IMAGES.keys():
+        raise ClusterError(f"no image {', '.join(sorted(unknown))}: choose from {', '.join(IMAGES)}")
+    return tuple(image for name, image in IMAGES.items() if not names or name in names)
+
+
+@cache
+def ref(image: Image) -> str:
+    """Return the image's full name; its tag follows from what the image is made of.
+
+    Fixed for the life of the process: what was built is what is deployed, even if a file changes meanwhile.
+    """
+    return f"{REPOSITORY}/{image.name}:{_digest(image)}"
+
+
+def changed(image: Image) -> bool:
+    """Whether the files have become others than those that `ref` saw."""
+    return not ref(image).endswith(_digest(image))
+
+
+def _digest(image: Image) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(_files((image.dockerfile, *image.inputs))):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.relative_to(ROOT)} {content}\n".encode())
+    for parent in image.parents.values():
+        digest.update(f"{ref(IMAGES[parent])}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _files(inputs: tuple[str, ...]) -> set[Path]:
+    files: set[Path] = set()
+    for entry in (ROOT / path for path in inputs):
+        found = entry.rglob("*") if entry.is_dir() else (entry,)
+        files.update(file for file in found if file.is_file() and "__pycache__" not in file.parts)
+    return files
