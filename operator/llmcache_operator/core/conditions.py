@@ -77,14 +77,12 @@ def _part(component: Component, parts: Parts) -> Verdict:
 
 def _ready(parts: Parts, by_part: Mapping[Component, Verdict]) -> Verdict:
     """Sum up: requests are served as specified. A service without its cache still serves, slower, and says so."""
-    needed = (Component.ENGINE, Component.ROUTER)
-    for finding in parts.findings:
-        if finding.component is None:
-            return Verdict(ConditionType.READY, status=False, reason=finding.reason, message=finding.message)
-    for component in needed:
-        if not by_part[component].status:
-            verdict = by_part[component]
-            return Verdict(ConditionType.READY, status=False, reason=verdict.reason, message=verdict.message)
+    broken = [by_part[part] for part in (Component.ENGINE, Component.ROUTER) if not by_part[part].status]
+    unapplied = [finding for finding in parts.findings if finding.component is None]
+    if broken or unapplied:
+        # The cause comes before its effects: engines that wait for a crashing cache server are not the news.
+        cause = (unapplied or parts.findings or broken)[0]
+        return Verdict(ConditionType.READY, status=False, reason=cause.reason, message=cause.message)
     cache = by_part[Component.CACHE_SERVER]
     if not cache.status:
         text = f"Engines serve but share nothing: {cache.message}"
@@ -110,8 +108,8 @@ def _metrics(parts: Parts) -> Verdict:
 def _stalled(parts: Parts) -> Iterable[Verdict]:
     if parts.findings:
         first, *others = parts.findings
-        more = "".join(f" Also: {other.message}" for other in others[:3])
-        yield Verdict(ConditionType.STALLED, status=True, reason=first.reason, message=first.message + more)
+        text = " Also: ".join(finding.message.rstrip(".") + "." for finding in (first, *others[:3]))
+        yield Verdict(ConditionType.STALLED, status=True, reason=first.reason, message=text)
 
 
 def _reconciling(parts: Parts, ready: Verdict) -> Iterable[Verdict]:

@@ -39,7 +39,10 @@ _IMAGE_FIELD = {
     Component.ROUTER.value: "the operator's router image",
 }
 _PULL_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-_CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError")
+_CRASH_REASONS = ("CrashLoopBackOff", "RunContainerError")
+# Between two crashes a container runs for a moment: from the second on, that is no news.
+CRASHES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,15 @@ def diagnose(observed: Observed, rejections: Iterable[Rejection], now: float) ->
         *(finding for pod in pods for finding in _pod_findings(pod, now)),
         *(finding for child in observed.children for finding in _refused_pods(child)),
     ]
-    return tuple(dict.fromkeys(findings))
+    return _one_per_cause(findings)
+
+
+def _one_per_cause(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Keep the first of those that differ only in the pod: two pods of one template fail alike."""
+    first: dict[tuple[str | None, Reason], Finding] = {}
+    for finding in findings:
+        first.setdefault((finding.component, finding.reason), finding)
+    return tuple(first.values())
 
 
 def _rejected(rejection: Rejection) -> Finding:
@@ -137,8 +148,16 @@ def _container_findings(container: Json, component: str, pod: str) -> Iterator[F
         yield Finding(component, Reason.IMAGE_PULL_FAILED, text)
     elif reason in _CONFIG_REASONS:
         yield _misconfigured(component, where, message)
-    elif reason == "CrashLoopBackOff":
+    elif reason in _CRASH_REASONS or _keeps_crashing(container):
         yield _crashing(container, component, where)
+
+
+def _keeps_crashing(container: Json) -> bool:
+    """Whether a container that seems to run now has ended in failure more than once and never got ready since."""
+    last = container.get("lastState", {}).get("terminated", {})
+    done = container.get("state", {}).get("terminated", {}).get("exitCode") == 0
+    tries: int = container.get("restartCount", 0)
+    return tries >= CRASHES and last.get("exitCode", 0) != 0 and not container.get("ready") and not done
 
 
 def _misconfigured(component: str, where: str, message: str) -> Finding:
@@ -153,7 +172,8 @@ def _misconfigured(component: str, where: str, message: str) -> Finding:
 
 def _crashing(container: Json, component: str, where: str) -> Finding:
     last = container.get("lastState", {}).get("terminated", {})
-    said = _tail(last.get("message", ""))
+    waiting = container.get("state", {}).get("waiting", {})
+    said = _tail(last.get("message", "") or (waiting.get("message", "") if not last else ""))
     if last.get("reason") == "OOMKilled":
         text = f"{where} was killed for using more memory than its limit. Raise {_MEMORY_FIELD.get(component)}."
         return Finding(component, Reason.OUT_OF_MEMORY, text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from llmcache_operator.core.target import Target
 
 LENGTH = 12
+# Short options count too (-q is --quantization); a negative number is a value.
+_OPTION = re.compile(r"--|-[A-Za-z]")
 
 # Options that can't change what a token's KV is. Anything that is not listed here counts: a cold cache is cheaper
 # than a wrong one.
@@ -32,7 +35,6 @@ NEUTRAL_ARGS = frozenset(
         "--chat-template",
         "--chat-template-content-format",
         "--default-chat-template-kwargs",
-        "--disable-log-stats",
         "--disable-uvicorn-access-log",
         "--enable-auto-tool-choice",
         "--enable-log-requests",
@@ -94,7 +96,8 @@ def identity(target: Target) -> str:
         "chunkSize": cache.chunk_size,
         "engineImage": target.engine_image,
         "cacheServerImage": target.cache_server_image,
-        "args": sorted(_relevant_args(engine.args)),
+        # A stable sort by name: order between options says nothing, but the last of two equal ones wins.
+        "args": sorted(_relevant_args(engine.args), key=lambda option: option[0]),
         "env": sorted([*_relevant_env("engine", engine.env), *_relevant_env("cache", cache.env)]),
     }
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
@@ -102,18 +105,18 @@ def identity(target: Target) -> str:
 
 
 def _relevant_args(args: Sequence[str]) -> Iterator[list[str]]:
-    """Yield each option with its values, less the neutral ones. Order between options says nothing."""
+    """Yield each option with its values, less the neutral ones; `--x=1` is `--x 1`."""
     for option, *values in _options(args):
-        name, _, inline = option.partition("=")
+        name, is_inline, inline = option.partition("=")
         if name.replace("_", "-").split(".")[0] not in NEUTRAL_ARGS:
-            yield [name.replace("_", "-"), *([inline] if inline else []), *values]
+            yield [name.replace("_", "-"), *([inline] if is_inline else []), *values]
 
 
 def _options(args: Sequence[str]) -> Iterator[list[str]]:
-    """Group arguments: an option and the values up to the next option."""
+    """Group arguments: an option, long or short, and the values up to the next one."""
     group: list[str] = []
     for arg in args:
-        if arg.startswith("--") and group:
+        if _OPTION.match(arg) and group:
             yield group
             group = []
         group.append(arg)

@@ -42,7 +42,7 @@ def engine_sample(pod: str, pod_uid: str, at: float, metrics: str, models: str |
         server_hits=tokens["external_kv_transfer"],
         running=_total(found, RUNNING),
         waiting=_total(found, WAITING),
-        started_at=max(starts) if starts else None,
+        started_at=min(starts) if starts else None,
         model_path=_model_path(models) if models is not None else None,
     )
 
@@ -65,14 +65,14 @@ def _series(metrics: str, names: Iterable[str]) -> dict[str, Series]:
         for family in text_string_to_metric_families("\n".join(lines) + "\n"):
             for sample in family.samples:
                 if sample.name in found:
-                    found[sample.name].append((sample.labels, _finite(sample.name, sample.value)))
+                    found[sample.name].append((sample.labels, _sane(sample.name, sample.value)))
     except (ValueError, KeyError, IndexError) as error:
         raise ValueError(f"the metrics can't be read: {error}") from error
     return found
 
 
-def _finite(name: str, value: float) -> float:
-    if math.isfinite(value):
+def _sane(name: str, value: float) -> float:
+    if math.isfinite(value) and value >= 0:
         return value
     raise ValueError(f"{name} is {value}")
 
@@ -82,8 +82,6 @@ def _total(found: dict[str, Series], name: str, **labels: str) -> int:
     if not values:
         wanted = f"{name}{labels}" if labels else name
         raise ValueError(f"the metrics hold no {wanted}: is this a vLLM of 0.32 or later?")
-    if min(values) < 0:
-        raise ValueError(f"{name} is negative: {min(values)}")
     return int(sum(values))
 
 
@@ -91,7 +89,7 @@ def _model_path(models: str) -> str | None:
     """Return `root` of the base model in vLLM's answer to /v1/models: the path that the engine was started with."""
     try:
         cards = json.loads(models)["data"]
-        roots: list[str] = [card["root"] for card in cards if not card.get("parent")]
-    except (ValueError, KeyError, TypeError) as error:
+        roots = [str(card["root"]) for card in cards if not card.get("parent")]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"/v1/models can't be read: {error!r}") from error
     return roots[0] if roots else None

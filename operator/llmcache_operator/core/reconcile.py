@@ -35,7 +35,8 @@ def decide(observed: Observed, settings: Settings) -> Decision:
     """Return what the children should be. An invalid spec or a pause changes nothing."""
     metadata = observed.resource["metadata"]
     try:
-        service = LLMCacheService.model_validate(observed.resource)
+        # Not the status: one that another version of the operator wrote must not make the spec unreadable.
+        service = LLMCacheService.model_validate({"spec": observed.resource.get("spec")})
     except ValidationError as error:
         return Decision(NOTHING, settings, error=_explained(error))
     key = ServiceKey(metadata["namespace"], metadata["name"])
