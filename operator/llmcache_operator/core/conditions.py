@@ -12,9 +12,8 @@ from llmcache_operator.core.target import Component
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from llmcache_operator.core.diagnosis import Finding
     from llmcache_operator.core.rollout import Rollout
-    from llmcache_operator.core.values import Json, ScrapeFailure
+    from llmcache_operator.core.values import Finding, Json, ScrapeFailure
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from llmcache_operator.core.identity import identity
+from llmcache_operator.core.moment import seconds
 from llmcache_operator.core.target import COMPONENT_LABEL, Component, Target
 from llmcache_operator.core.values import ScrapeFailure
 
@@ -56,11 +56,9 @@ def cache_status(target: Target, ready: int, covered: Coverage, measurement: Mea
         "sampledEngines": f"{covered.sampled}/{ready}",
     }
     if tokens.total:
-        cache["hitRatePercent"] = _percent(tokens.engine_hits + tokens.server_hits, tokens.total)
-        cache["tiers"] = {
-            "engine": _percent(tokens.engine_hits, tokens.total),
-            "server": _percent(tokens.server_hits, tokens.total),
-        }
+        hits, engine = (_percent(part, tokens.total) for part in (tokens.hits, tokens.engine_hits))
+        # The rest, not rounded by itself: people add the tiers up.
+        cache |= {"hitRatePercent": hits, "tiers": {"engine": engine, "server": hits - engine}}
     if reused:
         cache["tokensReused"] = sum(reused)
     if measurement.cache is not None:
@@ -77,10 +75,10 @@ def _failure(pod: str, measurement: Measurement, now: float) -> ScrapeFailure:
 
 
 def _ready(observed: Observed, component: Component) -> Iterator[tuple[Json, float]]:
-    """Yield the pods of a component that answer, with the time since when."""
+    """Yield the pods of a component that answer and stay, with the time since when."""
     for pod in observed.pods:
-        if pod["metadata"]["labels"].get(COMPONENT_LABEL) != component.value:
+        if pod["metadata"]["labels"].get(COMPONENT_LABEL) != component.value or "deletionTimestamp" in pod["metadata"]:
             continue
         for condition in pod.get("status", {}).get("conditions", []):
             if condition["type"] == "Ready" and condition["status"] == "True":
-                yield pod, datetime.fromisoformat(condition["lastTransitionTime"]).timestamp()
+                yield pod, seconds(condition["lastTransitionTime"])

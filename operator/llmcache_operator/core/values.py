@@ -7,7 +7,10 @@ Every type here is immutable and free of behaviour that waits. Kubernetes object
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from llmcache_operator.api.conditions import Reason
 
 Json = dict[str, Any]
 
@@ -99,6 +102,19 @@ class ScrapeFailure:
     pod: str
     at: float
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One cause of trouble: which component it stops (None: the service as a whole), its reason, what to tell people.
+
+    `rejected` says that the API server would not take a child, so that what runs is not what the spec asks for.
+    """
+
+    component: str | None
+    reason: Reason
+    message: str
+    rejected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

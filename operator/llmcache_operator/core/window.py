@@ -23,7 +23,12 @@ class Tokens:
     @property
     def total(self) -> int:
         """All prompt tokens."""
-        return self.computed + self.engine_hits + self.server_hits
+        return self.computed + self.hits
+
+    @property
+    def hits(self) -> int:
+        """Prompt tokens that no engine had to compute."""
+        return self.engine_hits + self.server_hits
 
     def __add__(self, other: Tokens) -> Tokens:
         return Tokens(

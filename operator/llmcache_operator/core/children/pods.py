@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmcache_operator.core.quantity import canonical
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -75,8 +77,12 @@ def environment(own: Mapping[str, str], users: Sequence[EnvVar] = ()) -> list[Js
 
 
 def resources(wanted: Resources) -> Json:
-    """Return requests and limits, leaving out what is empty."""
-    return {key: value for key, value in wanted.model_dump(by_alias=True).items() if value}
+    """Return requests and limits as the API server would store them, leaving out what is empty."""
+    return {
+        kind: {name: canonical(quantity) for name, quantity in amounts.items()}
+        for kind, amounts in (("requests", wanted.requests), ("limits", wanted.limits))
+        if amounts
+    }
 
 
 def http_probe(path: str, port: str, *, period: int, failures: int, timeout: int = 5) -> Json:

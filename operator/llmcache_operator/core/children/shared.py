@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmcache_operator.core.children import pods
-from llmcache_operator.core.quantity import GIBI, in_mebi, to_bytes
+from llmcache_operator.core.quantity import GIBI, canonical, in_mebi, to_bytes
 from llmcache_operator.core.target import Component, Target
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _container(target: Target) -> Json:
         "args": server_args(target),
         "env": pods.environment(own, cache.env),
         "ports": [pods.port("mp", MP_PORT), pods.port("http", HTTP_PORT)],
-        "resources": {"requests": {"cpu": cache.cpu, "memory": memory}, "limits": {"memory": memory}},
+        "resources": {"requests": {"cpu": canonical(cache.cpu), "memory": memory}, "limits": {"memory": memory}},
         "securityContext": pods.container_security(read_only_root=True),
         "startupProbe": pods.http_probe("/healthcheck", "http", period=1, failures=300),
         "readinessProbe": pods.http_probe("/healthcheck", "http", period=2, failures=3),
