@@ -3,9 +3,7 @@
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +11,7 @@ from e2e.cluster import packages
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.layout import cache_folder
 from e2e.images.progress import logged
-from e2e.images.spec import BASE, IMAGES, ROOT, Image, ref
+from e2e.images.spec import BASE, IMAGES, Image, ref, staged
 
 _BUILD_SECONDS = 1800
 _SAVE_SECONDS = 600
@@ -28,11 +26,8 @@ class Builder(Protocol):
     def has(self, image: str) -> bool:
         """Whether the builder holds the image of this full name."""
 
-    def build(self, image: Image) -> None:
-        """Build the image under its full name."""
-
-    def remove(self, image: str) -> None:
-        """Delete the image."""
+    def build(self, image: Image, context: Path) -> None:
+        """Build the image from the files in `context` under its full name."""
 
     def save(self, image: str, archive: Path) -> None:
         """Write the image to a docker-archive."""
@@ -51,17 +46,13 @@ class Buildah:
         command = [*self._buildah(), "inspect", "--type", "image", image]
         return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
 
-    def build(self, image: Image) -> None:
+    def build(self, image: Image, context: Path) -> None:
         """Build the image, and first its base if that is missing."""
         if not self.has(ref(BASE)):
             self._build_base()
         arguments = {"BASE": ref(BASE), **_parents(image)}
         mounts = [f"--volume={path}:{path}:ro" for path in _HOST_SETTINGS if Path(path).exists()]
-        self._bud(image, ROOT, [*mounts, "--layers", *_build_args(arguments)])
-
-    def remove(self, image: str) -> None:
-        """Delete the image from the store; layers that others use stay."""
-        logged([*self._buildah(), "rmi", image], f"removing {image}", seconds=_SAVE_SECONDS, env=self._environment())
+        self._bud(image, context, [*mounts, "--layers", *_build_args(arguments)])
 
     def save(self, image: str, archive: Path) -> None:
         """Write the image uncompressed, which is much faster."""
@@ -73,14 +64,15 @@ class Buildah:
         )
 
     def _build_base(self) -> None:
-        with self._scratch() as context:
-            script = [str(ROOT / "runtime/images/base/rootfs.sh"), str(context / "rootfs.tar")]
-            logged(script, f"debootstrap for {ref(BASE)}", seconds=_BUILD_SECONDS, env=self._environment())
+        with staged([BASE]) as context:
+            script = context / "runtime/images/base/rootfs.sh"
+            command = [str(script), str(script.with_name("rootfs.tar"))]
+            logged(command, f"debootstrap for {ref(BASE)}", seconds=_BUILD_SECONDS, env=self._environment())
             self._bud(BASE, context, [])
 
     def _bud(self, image: Image, context: Path, options: Sequence[str]) -> None:
         command = [*self._buildah(), "bud", "--isolation", "chroot", "--network", "host", *options]
-        target = ["--tag", ref(image), "--file", str(ROOT / image.dockerfile), str(context)]
+        target = ["--tag", ref(image), "--file", str(context / image.dockerfile), str(context)]
         logged([*command, *target], f"building {ref(image)}", seconds=_BUILD_SECONDS, env=self._environment())
 
     def _buildah(self) -> list[str]:
@@ -91,11 +83,6 @@ class Buildah:
     def _environment(self) -> dict[str, str]:
         # buildah and debootstrap write gigabytes of temporary files: on the disk of the cache, not in a small /tmp.
         return {**os.environ, "TMPDIR": str(self._folder / "tmp")}
-
-    @contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(dir=self._folder / "tmp") as folder:
-            yield Path(folder)
 
 
 class Docker:
@@ -110,15 +97,11 @@ class Docker:
         command = ["docker", "image", "inspect", image]
         return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
 
-    def build(self, image: Image) -> None:
+    def build(self, image: Image, context: Path) -> None:
         """Build the image; Docker pulls its base."""
-        target = ["--tag", ref(image), "--file", str(ROOT / image.dockerfile), str(ROOT)]
+        target = ["--tag", ref(image), "--file", str(context / image.dockerfile), str(context)]
         command = ["docker", "build", "--progress", "plain", *_build_args(_parents(image)), *target]
         logged(command, f"building {ref(image)}", seconds=_BUILD_SECONDS)
-
-    def remove(self, image: str) -> None:
-        """Delete the image; layers that others use stay."""
-        logged(["docker", "image", "rm", image], f"removing {image}", seconds=_SAVE_SECONDS)
 
     def save(self, image: str, archive: Path) -> None:
         """Write the image as Docker exports it."""

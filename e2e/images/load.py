@@ -1,17 +1,16 @@
 """Builds what is missing and makes it known to a cluster."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from e2e.cluster import images as cluster_images
-from e2e.cluster.errors import ClusterError
 from e2e.cluster.layout import cache_folder
 from e2e.cluster.locks import exclusive
 from e2e.images.builder import Buildah, Builder, Docker
 from e2e.images.progress import logged
-from e2e.images.spec import Image, changed, ref, refs, select
+from e2e.images.spec import Image, ref, refs, select, staged
 
 ENGINES: Mapping[str, type[Buildah | Docker]] = {"buildah": Buildah, "docker": Docker}
 _LOAD_SECONDS = 600
@@ -19,19 +18,19 @@ _LOAD_SECONDS = 600
 
 def build(*names: str, engine: str = "buildah") -> None:
     """Build the named images, or all, unless the builder or the clusters' cache has them."""
-    with exclusive(cache_folder() / "buildah.lock", "building images"):
-        for image in select(names):
-            if ref(image) not in cluster_images.available():
-                _built(ENGINES[engine](), image)
+    with _lacking(select(names)) as (images, context):
+        for image in images:
+            _build(ENGINES[engine](), image, context)
 
 
 def ensure(name: str, *, engine: str = "buildah") -> dict[str, str]:
     """Build the images that are missing, make them known to the local cluster and return their names by short name."""
-    with exclusive(cache_folder() / "buildah.lock", "building images"):
-        for image in select(()):
-            if ref(image) not in cluster_images.available():
-                with _archive(_built(ENGINES[engine](), image), image) as archive:
-                    cluster_images.import_archive(archive, refs=[ref(image)])
+    with _lacking(select(())) as (images, context):
+        for image in images:
+            builder = ENGINES[engine]()
+            _build(builder, image, context)
+            with _archive(builder, image) as archive:
+                cluster_images.import_archive(archive, refs=[ref(image)])
     cluster_images.sync(name)
     return refs()
 
@@ -39,20 +38,27 @@ def ensure(name: str, *, engine: str = "buildah") -> dict[str, str]:
 def ensure_kind(name: str, *, engine: str = "docker") -> dict[str, str]:
     """Build the images that are missing, load them into the kind cluster and return their names by short name."""
     builder = ENGINES[engine]()
-    for image in select(()):
-        with _archive(_built(builder, image), image) as archive:
-            command = ["kind", "load", "image-archive", str(archive), "--name", name]
-            logged(command, f"loading {ref(image)} into kind", seconds=_LOAD_SECONDS)
+    with staged(select(())) as context:
+        for image in select(()):
+            _build(builder, image, context)
+            with _archive(builder, image) as archive:
+                command = ["kind", "load", "image-archive", str(archive), "--name", name]
+                logged(command, f"loading {ref(image)} into kind", seconds=_LOAD_SECONDS)
     return refs()
 
 
-def _built(builder: Builder, image: Image) -> Builder:
+@contextmanager
+def _lacking(images: Sequence[Image]) -> Iterator[tuple[Sequence[Image], Path]]:
+    with exclusive(cache_folder() / "buildah.lock", "building images"):
+        known = cluster_images.available()
+        lacking = [image for image in images if ref(image) not in known]
+        with staged(lacking) as context:
+            yield lacking, context
+
+
+def _build(builder: Builder, image: Image, context: Path) -> None:
     if not builder.has(ref(image)):
-        builder.build(image)
-        if changed(image):
-            builder.remove(ref(image))
-            raise ClusterError(f"files of the image {image.name} changed while it was built: run this again")
-    return builder
+        builder.build(image, context)
 
 
 @contextmanager

@@ -1,12 +1,16 @@
 """What each image is made of, and the name that follows from it."""
 
 import hashlib
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from e2e.cluster.errors import ClusterError
+from e2e.cluster.layout import cache_folder
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = "localhost/llmcache"
@@ -69,27 +73,40 @@ def ref(image: Image) -> str:
 
     Fixed for the life of the process: what was built is what is deployed, even if a file changes meanwhile.
     """
-    return f"{REPOSITORY}/{image.name}:{_digest(image)}"
+    return f"{REPOSITORY}/{image.name}:{_digest(image, ROOT)}"
 
 
-def changed(image: Image) -> bool:
-    """Whether the files have become others than those that `ref` saw."""
-    return not ref(image).endswith(_digest(image))
+@contextmanager
+def staged(images: Sequence[Image]) -> Iterator[Path]:
+    """Copy what the images are made of into a folder to build from, so that nobody's edits enter a build that runs.
+
+    Raises ClusterError if a file is no longer what `ref` saw.
+    """
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
+        context = Path(folder)
+        for file in {file for image in images for file in _files(image, ROOT)}:
+            (context / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / file, context / file)
+        for image in images:
+            if not ref(image).endswith(_digest(image, context)):
+                raise ClusterError(f"files of the image {image.name} have just changed: run this again")
+        yield context
 
 
-def _digest(image: Image) -> str:
+def _digest(image: Image, root: Path) -> str:
     digest = hashlib.sha256()
-    for file in sorted(_files((image.dockerfile, *image.inputs))):
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"{file.relative_to(ROOT)} {content}\n".encode())
+    for file in sorted(_files(image, root)):
+        content = hashlib.sha256((root / file).read_bytes()).hexdigest()
+        digest.update(f"{file} {content}\n".encode())
     for parent in image.parents.values():
         digest.update(f"{ref(IMAGES[parent])}\n".encode())
     return digest.hexdigest()[:12]
 
 
-def _files(inputs: tuple[str, ...]) -> set[Path]:
+def _files(image: Image, root: Path) -> set[Path]:
     files: set[Path] = set()
-    for entry in (ROOT / path for path in inputs):
+    for entry in (root / path for path in (image.dockerfile, *image.inputs)):
         found = entry.rglob("*") if entry.is_dir() else (entry,)
-        files.update(file for file in found if file.is_file() and "__pycache__" not in file.parts)
+        files.update(file.relative_to(root) for file in found if file.is_file() and "__pycache__" not in file.parts)
     return files
