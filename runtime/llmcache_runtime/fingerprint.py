@@ -44,9 +44,9 @@ def list_files(folder: Path) -> tuple[ModelFile, ...]:
 
     Raises UnreadableModelError if the folder is missing or empty, holds no configuration, or a link leads nowhere.
     """
-    if not folder.is_dir():
-        raise UnreadableModelError(f"{folder} is not a folder: check the claim and the path of spec.model.uri")
     try:
+        if not folder.is_dir():
+            raise UnreadableModelError(f"{folder} is not a folder: check the claim and the path of spec.model.uri")
         files = tuple(sorted(_walk(folder, PurePosixPath(), ())))
     except OSError as error:
         raise UnreadableModelError(_explain(error)) from error
@@ -117,7 +117,7 @@ def _explain(error: OSError) -> str:
         return f"{error.filename} is missing, or is a link to a file that is missing: copy the whole model"
     if isinstance(error, PermissionError):
         return (
-            f"user {os.getuid()} may not read {error.filename}: make the files readable for all, "
+            f"user {os.geteuid()} may not read {error.filename}: make the files readable for all, "
             "or set fsGroup in spec.engine.template"
         )
     return f"can't read {error.filename or 'the model'}: {error.strerror}"
