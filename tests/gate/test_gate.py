@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,7 +174,7 @@ def test_the_gate_says_that_the_cache_servers_name_does_not_resolve(
         return socket.socket()
 
     monkeypatch.setattr(gate, "_NOTICE_SECONDS", 0.0)
-    monkeypatch.setattr(gate.socket, "create_connection", connect)
+    monkeypatch.setattr(socket, "create_connection", connect)
     gate.await_cache("chat-cache", 5555)
     said = capsys.readouterr().out
     assert "waiting for the cache server chat-cache:5555: its name does not resolve" in said
@@ -182,7 +183,7 @@ def test_the_gate_says_that_the_cache_servers_name_does_not_resolve(
 
 @pytest.mark.parametrize("text", ["chat-cache", "chat-cache:", ":5555", "chat-cache:http"])
 def test_an_address_without_host_or_port_is_refused(text: str) -> None:
-    with pytest.raises(gate.argparse.ArgumentTypeError, match=r"is not HOST:PORT"):
+    with pytest.raises(ArgumentTypeError, match=r"is not HOST:PORT"):
         gate._address(text)
 
 
@@ -192,5 +193,5 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
 
 @pytest.mark.parametrize("text", ["", "..", "a/b", "-x"])
 def test_an_identity_that_is_no_file_name_is_refused(text: str) -> None:
-    with pytest.raises(gate.argparse.ArgumentTypeError, match=r"can't be part of a file's name"):
+    with pytest.raises(ArgumentTypeError, match=r"can't be part of a file's name"):
         gate._identity(text)
