@@ -43,6 +43,10 @@ class Client:
         columns = [line.split() for line in lines]
         return {name: digest for name, _, digest, *_ in columns if not name.startswith("sha256:")}
 
+    def containers(self) -> list[str]:
+        """Return the ids of all containers, running or not."""
+        return run(self.argv("containers", "list", "--quiet")).split()
+
     def import_images(self, archive: Path) -> None:
         """Store and unpack the images of a docker or OCI archive."""
         run(self.argv("images", "import", str(archive)), seconds=1800)

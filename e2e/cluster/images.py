@@ -3,7 +3,7 @@
 The cache holds a *template*: a containerd root into which images are imported and unpacked. A new cluster's root
 is a clone of it: symbolic links to the layers, which nothing ever changes (overlayfs writes to the upper folder,
 and removing a layer removes the link), and copies of the two small databases. So a 6 GB image costs a new cluster
-neither time nor space. A cluster that already runs gets later images copied.
+neither time nor space. A cluster that already runs containers gets later images copied.
 """
 
 import json
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from e2e.cluster import containerd, pause, slots
+from e2e.cluster import containerd, pause, process, slots
 from e2e.cluster.console import step
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.layout import Cluster, cache_folder
@@ -56,14 +56,40 @@ def import_archive(path: Path, *, refs: Sequence[str], replace: bool = False) ->
 
 
 def sync(name: str) -> None:
-    """Copy into a running cluster the images of the cache that it lacks."""
-    node = containerd.Client(slots.get(name).containerd_socket)
+    """Give a running cluster the images of the cache that it lacks.
+
+    As long as it holds no container, it gets a new clone, which takes a second; else they are copied.
+    """
+    cluster = slots.get(name)
+    node = containerd.Client(cluster.containerd_socket)
     has = node.images()
     lacking = [ref for ref, digest in available().items() if has.get(ref) != digest]
     if not lacking:
         return
-    with _locked(), step(f"copying {', '.join(lacking)} into {name}"), containerd.storing(_template()) as store:
-        store.send_images(lacking, node)
+    with step(f"giving {name} the images {', '.join(lacking)}"):
+        if node.containers():
+            with _locked(), containerd.storing(_template()) as store:
+                store.send_images(lacking, node)
+        else:
+            _clone_again(cluster, node)
+
+
+def _clone_again(cluster: Cluster, node: containerd.Client) -> None:
+    running = process.read(cluster.pidfile("containerd"))
+    if running is None:
+        raise ClusterError(f"containerd of cluster {cluster.name} does not run: see {cluster.log('containerd')}")
+    process.stop(running, grace=10)
+    shutil.rmtree(_root(cluster))
+    clone(cluster)
+    process.start(
+        running.argv,
+        netns=cluster.netns,
+        folder=cluster.folder,
+        log=cluster.log("containerd"),
+        pidfile=cluster.pidfile("containerd"),
+    )
+    if not process.wait_until(node.ready, seconds=30):
+        raise ClusterError(f"containerd of cluster {cluster.name} does not answer: see {cluster.log('containerd')}")
 
 
 def ensure_pause() -> None:
@@ -77,7 +103,7 @@ def ensure_pause() -> None:
 
 def clone(cluster: Cluster) -> None:
     """Make the cluster's containerd root from the template, unless it has one."""
-    root = cluster.folder / "containerd" / "root"
+    root = _root(cluster)
     if root.exists():
         return
     scratch = root.with_suffix(".new")
@@ -116,6 +142,10 @@ def _member(tar: tarfile.TarFile, name: str) -> tarfile.ExFileObject:
     if not isinstance(file, tarfile.ExFileObject):
         raise ClusterError(f"{name} in {tar.name!r} is not a file")
     return file
+
+
+def _root(cluster: Cluster) -> Path:
+    return cluster.folder / "containerd" / "root"
 
 
 def _template() -> Path:
