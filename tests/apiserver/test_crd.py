@@ -1,0 +1,182 @@
+"""What the API server makes of the CRD: which resources it takes, what it fills in, and how it says no."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.apiserver.server import ApiServer
+
+CRD = Path(__file__).parents[2] / "crds" / "llmcacheservices.yaml"
+NAMESPACE = "crd-tests"
+Kubectl = "Callable[..., subprocess.CompletedProcess[str]]"
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def kubectl(api_server: ApiServer) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run kubectl as a user would, with an object on standard input if one is given."""
+
+    def run(*args: str, obj: Json | None = None) -> subprocess.CompletedProcess[str]:
+        command = ["kubectl", "--kubeconfig", str(api_server.kubeconfig), "--request-timeout", "20s", *args]
+        text = None if obj is None else json.dumps(obj)
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+
+    applied = run("apply", "--server-side", "--filename", str(CRD))
+    assert applied.returncode == 0, applied.stderr
+    run("wait", "--for=condition=Established", "crd/llmcacheservices.llmcache.dev", "--timeout=20s")
+    run("create", "namespace", NAMESPACE)
+    return run
+
+
+def resource(name: str = "chat", **spec: Any) -> Json:
+    """A resource that asks for as little as possible, and what a test adds to its spec."""
+    return {
+        "apiVersion": "llmcache.dev/v1alpha1",
+        "kind": "LLMCacheService",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"model": {"uri": "pvc://models/tiny"}} | spec,
+    }
+
+
+def create(kubectl: Any, obj: Json) -> Json:
+    made = kubectl("create", "--dry-run=server", "--output", "json", "--filename", "-", obj=obj)
+    assert made.returncode == 0, made.stderr
+    return dict(json.loads(made.stdout))
+
+
+def model(**fields: Any) -> Json:
+    return resource(model={"uri": "pvc://models/tiny"} | fields)
+
+
+def engine(**fields: Any) -> Json:
+    return resource(engine=fields)
+
+
+def cache(**fields: Any) -> Json:
+    return resource(cache=fields)
+
+
+def router(**fields: Any) -> Json:
+    return resource(router=fields)
+
+
+def args(*words: str) -> Json:
+    return engine(args=list(words))
+
+
+def template(part: str, **metadata: Any) -> Json:
+    return resource(**{part: {"template": {"metadata": metadata}}})
+
+
+# What is wrong, the field that must be named, and words that must say what to do.
+REFUSED = {
+    "negative replicas": (engine(replicas=-1), "spec.engine.replicas", "greater than or equal to 0"),
+    "too many engines": (engine(replicas=5000), "spec.engine.replicas", "less than or equal to 1024"),
+    "no router": (router(replicas=0), "spec.router.replicas", "greater than or equal to 1"),
+    "unknown policy": (router(policy="Random"), "spec.router.policy", '"PrefixAware"'),
+    "unknown topology": (cache(topology="Magic"), "spec.cache.topology", '"Shared"'),
+    "unknown device": (engine(device="TPU"), "spec.engine.device", '"CPU"'),
+    "unknown dtype": (engine(dtype="int4"), "spec.engine.dtype", '"bfloat16"'),
+    "network policy by another name": (resource(networkPolicy="Off"), "spec.networkPolicy", '"Disabled"'),
+    "no model": (resource(model={}), "spec.model.uri", "Required"),
+    "argument --port": (args("--port", "1"), "spec.engine.args[0]", "sets --port itself: clients come"),
+    "argument --port=1": (args("--port=1"), "spec.engine.args[0]", "sets --port itself"),
+    "underscores": (args("--seed=1", "--max_model_len=9"), "spec.engine.args[1]", "use spec.engine.maxModelLen"),
+    "abbreviated argument": (args("--served-model", "x"), "spec.engine.args[0]", "use spec.model.servedName"),
+    "dotted argument": (args("--kv-transfer-config.kv_role=kv_both"), "spec.engine.args[0]", "spec.cache describes"),
+    "short argument": (args("-tp", "2"), "spec.engine.args[0]", "use spec.engine.tensorParallelSize"),
+    "abbreviated short argument": (args("-t=2"), "spec.engine.args[0]", "use spec.engine.tensorParallelSize"),
+    "argument with its value": (args("--dtype half"), "spec.engine.args[0]", "use spec.engine.dtype"),
+    "end of options": (args("--"), "spec.engine.args[0]", "itself"),
+    "argument that stops measuring": (args("--disable-log-stats"), "spec.engine.args[0]", "hit rate"),
+    "empty argument": (args(""), "spec.engine.args[0]", "at least 1 char"),
+    "reserved engine variable": (
+        engine(env=[{"name": "VLLM_PORT", "value": "1"}]),
+        "spec.engine.env[0].name",
+        "the operator sets VLLM_PORT itself: remove it",
+    ),
+    "reserved cache variable": (
+        cache(env=[{"name": "PYTHONHASHSEED", "value": "1"}]),
+        "spec.cache.env[0].name",
+        "the operator sets PYTHONHASHSEED itself: remove it",
+    ),
+    "duplicate variable": (
+        engine(env=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]),
+        "spec.engine.env[1]",
+        "Duplicate value",
+    ),
+    "variable with two values": (
+        engine(env=[{"name": "A", "value": "1", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]),
+        "spec.engine.env[0].valueFrom",
+        "give value or valueFrom, not both",
+    ),
+    "variable with a bad name": (engine(env=[{"name": "1A"}]), "spec.engine.env[0].name", "letters, digits and '_'"),
+    "unknown scheme": (model(uri="s3://bucket/model"), "spec.model.uri", "must be hf://ORG/REPO"),
+    "hf without organisation": (model(uri="hf://gpt2"), "spec.model.uri", "must be hf://ORG/REPO"),
+    "claim in upper case": (model(uri="pvc://Models/tiny"), "spec.model.uri", "pvc://CLAIM/PATH"),
+    "path out of the claim": (model(uri="pvc://models/../secrets"), "spec.model.uri", "starts with a dot"),
+    "image in upper case": (model(uri="oci://Registry/x"), "spec.model.uri", "oci://REGISTRY/IMAGE"),
+    "bad revision": (model(revision="-x"), "spec.model.revision", "start with a letter or digit"),
+    "bad served name": (model(servedName="a b"), "spec.model.servedName", "start with a letter or digit"),
+    "token for a claim": (
+        model(tokenSecretRef={"name": "hub"}),
+        "spec.model.tokenSecretRef",
+        "hf:// models only: remove it",
+    ),
+    "no cache memory": (cache(memory="0"), "spec.cache.memory", "at least 128Mi"),
+    "too little cache memory": (cache(memory="1Ki"), "spec.cache.memory", "at least 128Mi"),
+    "too much cache memory": (cache(memory="65Ti"), "spec.cache.memory", "at most 64Ti"),
+    "memory in no unit of Kubernetes": (cache(memory="8GB"), "spec.cache.memory", "such as 500m, 512Mi or 8Gi"),
+    "memory in words": (cache(memory="plenty"), "spec.cache.memory", "such as 500m, 512Mi or 8Gi"),
+    "cpu in words": (cache(cpu="two"), "spec.cache.cpu", "such as 500m"),
+    "little KV memory": (engine(kvCacheMemory="1Mi"), "spec.engine.kvCacheMemory", "at least 64Mi"),
+    "request in words": (
+        engine(resources={"requests": {"cpu": "many"}}),
+        "spec.engine.resources.requests",
+        "cpu must be a quantity",
+    ),
+    "chunks of broken blocks": (cache(chunkSize=100), "spec.cache.chunkSize", "multiple of engine.blockSize"),
+    "small chunk": (cache(chunkSize=16), "spec.cache.chunkSize", "greater than or equal to 32"),
+    "block of no 16": (engine(blockSize=17), "spec.engine.blockSize", "multiple of 16"),
+    "CPU block": (engine(device="CPU", blockSize=16), "spec.engine.blockSize", "multiple of 32 where device is CPU"),
+    "context below a chunk": (engine(maxModelLen=256), "spec.engine.maxModelLen", "larger than cache.chunkSize"),
+    "bad header": (router(sessionHeader="x session"), "spec.router.sessionHeader", "such as x-session-id"),
+    "label of the operator": (
+        template("engine", labels={"app.kubernetes.io/name": "x"}),
+        "spec.engine.template.metadata.labels",
+        "app.kubernetes.io/name belongs to the operator",
+    ),
+    "annotation of the operator": (
+        template("cache", annotations={"llmcache.dev/cache-identity": "x"}),
+        "spec.cache.template.metadata.annotations",
+        "llmcache.dev/cache-identity belongs to the operator",
+    ),
+    "hasty end": (
+        resource(engine={"template": {"spec": {"terminationGracePeriodSeconds": 5}}}),
+        "spec.engine.template.spec.terminationGracePeriodSeconds",
+        "greater than or equal to 30",
+    ),
+    "long name": (resource("a" * 41), "metadata.name", "at most 40 characters"),
+    "name that starts with a digit": (resource("1chat"), "metadata.name", "start with a letter"),
+    "name with a dot": (resource("chat.v2"), "metadata.name", "hold only a-z, 0-9"),
+    "name in upper case": (resource("Chat"), "metadata.name", "lower case"),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_a_bad_resource_is_refused_with_the_field_and_what_to_do(why: str, kubectl: Any) -> None:
+    obj, field, advice = REFUSED[why]
+
+    refused = kubectl("create", "--dry-run=server", "--filename", "-", obj=obj)
+
+    assert refused.returncode != 0, refused.stdout
+    assert field in refused.stderr
+    assert advice in refused.stderr

@@ -1,0 +1,161 @@
+"""Every write of the operator may fail in every way, or be its last: the end is the same and then it is quiet.
+
+The method is Sieve's (OSDI '22): enumerate, and compare the end state with that of a run without faults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from llmcache_operator.edge.errors import ApiError
+from tests.edge.fake_cluster import Call, Crash
+from tests.edge.scenario import World, service
+
+Change = Callable[[World], None]
+
+
+def _replace(**spec: Any) -> Change:
+    def change(world: World) -> None:
+        world.cluster.put(service(**spec))
+
+    return change
+
+
+def _delete(kind: str, name: str) -> Change:
+    def change(world: World) -> None:
+        world.cluster.remove(world.cluster.find(kind, name))
+
+    return change
+
+
+def _edit_by_hand(world: World) -> None:
+    live = world.cluster.find("Deployment", "chat-engine")
+    world.cluster.put({**live, "spec": {"replicas": 7}, "metadata": {**live["metadata"], "labels": {"mine": "yes"}}})
+
+
+SCENARIOS: dict[str, Change] = {
+    "create": lambda world: None,
+    "scale": _replace(engine={"replicas": 5}),
+    "scale handed to an autoscaler": _replace(engine={}),
+    "other configuration": _replace(cache={"memory": "8Gi", "chunkSize": 512}),
+    "other image": _replace(engine={"replicas": 2, "image": "engine:2"}),
+    "other model": _replace(model={"uri": "pvc://models/other"}),
+    "policies off": _replace(networkPolicy="Disabled"),
+    "child deleted by hand": _delete("StatefulSet", "chat-cache"),
+    "child edited by hand": _edit_by_hand,
+    "deletion": _delete("LLMCacheService", "chat"),
+}
+ERRORS: dict[str, ApiError] = {
+    "timeout": ApiError(0, "Unreachable", "timed out"),
+    "unauthorized": ApiError(401, "Unauthorized", "token expired"),
+    "forbidden": ApiError(403, "Forbidden", "cannot patch"),
+    "conflict": ApiError(409, "Conflict", "the object has been modified"),
+    "invalid": ApiError(422, "Invalid", "field is immutable"),
+    "too many": ApiError(429, "TooManyRequests", "slow down", retry_after=7.0),
+    "broken": ApiError(500, "InternalError", "etcdserver: leader changed"),
+    "away": ApiError(503, "ServiceUnavailable", "starting"),
+}
+
+
+async def _prepared(name: str) -> World:
+    """The world in which a scenario starts: nothing but the resource, or a service at rest."""
+    world = World()
+    world.cluster.put(service())
+    if name != "create":
+        await world.settle()
+    return world
+
+
+async def _run(name: str, fault: Callable[[Call, str], None] | None = None) -> World:
+    world = await _prepared(name)
+    world.cluster.calls.clear()
+    if fault:
+        world.cluster.fault = fault
+    SCENARIOS[name](world)
+    await world.settle()
+    return world
+
+
+@pytest.fixture(params=SCENARIOS)
+def scenario(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_crash_at_any_write_leads_to_the_same_end(scenario: str, when: str) -> None:
+    expected = await _run(scenario)
+
+    for number in range(len(expected.cluster.calls)):
+
+        def crash(call: Call, moment: str, number: int = number) -> None:
+            if call.number == number and moment == when:
+                raise Crash
+
+        world = await _run(scenario, crash)
+
+        assert world.restarts == 1, f"write {number} never came"
+        assert world.end_state() == expected.end_state(), f"crash {when} write {number}"
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_an_error_at_any_write_leads_to_the_same_end(scenario: str, error: str, when: str) -> None:
+    expected = await _run(scenario)
+
+    for number in range(len(expected.cluster.calls)):
+
+        def fail(call: Call, moment: str, number: int = number) -> None:
+            if call.number == number and moment == when:
+                raise ERRORS[error]
+
+        world = await _run(scenario, fail)
+
+        assert world.end_state() == expected.end_state(), f"{error} {when} write {number}"
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_an_outage_of_every_write_is_survived(scenario: str, error: str) -> None:
+    expected = await _run(scenario)
+    world = await _prepared(scenario)
+    broken = True
+
+    def fail(_: Call, moment: str) -> None:
+        if broken and moment == "before":
+            raise ERRORS[error]
+
+    world.cluster.fault = fail
+    SCENARIOS[scenario](world)
+    for _ in range(5):
+        await world.step()
+    broken = False
+    world.now += 60.0
+    await world.settle()
+
+    assert world.end_state() == expected.end_state()
+
+
+async def test_a_service_at_rest_is_not_written_to(scenario: str) -> None:
+    world = await _run(scenario)
+    world.cluster.calls.clear()
+
+    for _ in range(20):
+        world.now += 15.0
+        await world.step()
+
+    assert world.cluster.calls == []
+
+
+async def test_a_restart_writes_no_more_than_one_apply_per_child(scenario: str) -> None:
+    world = await _run(scenario)
+    versions = {obj["metadata"]["uid"]: obj["metadata"]["resourceVersion"] for obj in world.cluster.objects()}
+    world.cluster.calls.clear()
+
+    world.restart()
+    await world.settle()
+
+    applies = [(call.kind, call.name) for call in world.cluster.calls if call.verb == "apply"]
+    assert len(applies) == len(set(applies))
+    assert versions == {obj["metadata"]["uid"]: obj["metadata"]["resourceVersion"] for obj in world.cluster.objects()}
