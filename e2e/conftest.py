@@ -9,6 +9,9 @@ from e2e.cluster import lifecycle, slots
 from e2e.cluster.handle import Existing, Handle, KindMade, Local
 from e2e.cluster.kubectl import binary
 from e2e.cluster.shell import run
+from e2e.fixtures import kube, models, operator, refs, service
+
+__all__ = ["cluster", "kube", "models", "operator", "refs", "service"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

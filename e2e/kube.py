@@ -42,7 +42,7 @@ class Kube:
         text = self.run("get", kind, name, "--ignore-not-found", "-o", "json")
         return json.loads(text) if text.strip() else None
 
-    def list(self, kind: str, selector: str = "") -> list[Json]:
+    def items(self, kind: str, selector: str = "") -> list[Json]:
         """Return the objects of a kind that match a label selector."""
         items: list[Json] = json.loads(self.run("get", kind, "-l", selector, "-o", "json"))["items"]
         return items
@@ -50,7 +50,7 @@ class Kube:
     def pods(self, service: str, component: str) -> list[Json]:
         """Return the pods of one component of an LLMCacheService that are not going away, by name."""
         selector = f"llmcache.dev/service={service},app.kubernetes.io/component={component}"
-        pods = [pod for pod in self.list("pods", selector) if "deletionTimestamp" not in pod["metadata"]]
+        pods = [pod for pod in self.items("pods", selector) if "deletionTimestamp" not in pod["metadata"]]
         return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
 
     def raw(self, pod: str, port: int, path: str) -> str:

@@ -1,0 +1,110 @@
+"""LLMCacheServices for tests, and what tests ask of one that is there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from e2e import counters
+from e2e.kube import condition, wait_until
+
+if TYPE_CHECKING:
+    from e2e.counters import Tokens
+    from e2e.kube import Json, Kube
+
+READY_SECONDS = 420.0
+TINY = "pvc://models/tiny"
+
+
+def manifest(name: str, **parts: Any) -> Json:
+    """Return a small service of the tiny model on CPUs; `parts` are laid over its spec, section by section."""
+    spec: Json = {
+        "model": {"uri": TINY, "revision": "1"},
+        "engine": {
+            "replicas": 1,
+            "device": "CPU",
+            "dtype": "bfloat16",
+            "maxModelLen": 4096,
+            "kvCacheMemory": "256Mi",
+            "resources": {"requests": {"cpu": "100m", "memory": "2Gi"}, "limits": {"memory": "6Gi"}},
+        },
+        "cache": {"memory": "512Mi", "cpu": "100m"},
+        "router": {"replicas": 1, "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}}},
+    }
+    for part, values in parts.items():
+        spec[part] = {**spec.get(part, {}), **values} if isinstance(values, dict) else values
+    return {
+        "apiVersion": "llmcache.dev/v1alpha1",
+        "kind": "LLMCacheService",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """First-token log probabilities of one prompt, and where its tokens came from."""
+
+    top: dict[str, float]
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
+class Service:
+    """One LLMCacheService in a cluster."""
+
+    kube: Kube
+    name: str
+
+    def resource(self) -> Json:
+        """Return the resource; raises LookupError when it is gone."""
+        found = self.kube.get("llmcs", self.name)
+        if found is None:
+            raise LookupError(f"llmcs/{self.name} is gone")
+        return found
+
+    def status(self) -> Json:
+        """Return its status."""
+        status: Json = self.resource().get("status", {})
+        return status
+
+    def condition(self, kind: str) -> Json:
+        """Return one of its conditions, or an empty one."""
+        return condition(self.kube.get("llmcs", self.name), kind)
+
+    def patch(self, spec: Json) -> None:
+        """Merge a change into its spec."""
+        self.kube.run("patch", "llmcs", self.name, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    def wait(self, kind: str, status: str, reason: str | None = None, seconds: float = READY_SECONDS) -> Json:
+        """Wait until a condition of the current generation has a status (and a reason), and return it."""
+
+        def holds() -> Json | None:
+            resource = self.resource()
+            found = condition(resource, kind)
+            current = found.get("observedGeneration") == resource["metadata"]["generation"]
+            right = found.get("status") == status and reason in (None, found.get("reason"))
+            return found if current and right else None
+
+        try:
+            return wait_until(f"{kind}={status} ({reason})", holds, seconds=seconds)
+        except TimeoutError as error:
+            text = json.dumps(self.status().get("conditions", []), indent=1)
+            raise TimeoutError(f"llmcs/{self.name}: {error}; its conditions: {text}") from error
+
+    def engines(self) -> list[str]:
+        """Return the names of its engine pods."""
+        return [pod["metadata"]["name"] for pod in self.kube.pods(self.name, "engine")]
+
+    def ask_engine(self, pod: str, prompt: str) -> Answer:
+        """Send a prompt to one engine, past the router."""
+        before = counters.read(self.kube, pod)
+        with self.kube.forward(f"pod/{pod}", counters.ENGINE_PORT) as url:
+            body = {"model": self.name, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 5}
+            answer = httpx.post(f"{url}/v1/completions", json=body, timeout=120, trust_env=False)
+        answer.raise_for_status()
+        top: dict[str, float] = answer.json()["choices"][0]["logprobs"]["top_logprobs"][0]
+        return Answer(top, counters.read(self.kube, pod) - before)

@@ -1,0 +1,136 @@
+"""Real vLLM and LMCache: engines share KV, and the status tells it truly."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from openai import OpenAI
+
+from e2e import counters
+from e2e.counters import Tokens
+from e2e.install import ROOT
+from e2e.kube import wait_until
+from e2e.services import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from openai.types.chat import ChatCompletionMessageParam
+
+    from e2e.cluster.handle import Handle
+    from e2e.kube import Kube
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("models")]
+QUIET_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def chat(kube: Kube, models: None) -> Iterator[Service]:  # noqa: ARG001
+    """Provide the quickstart's service: two engines with SmolLM2, one cache server, two routers."""
+    text = (ROOT / "deploy/examples/quickstart.yaml").read_text()
+    resource = yaml.safe_load(text)
+    resource["spec"]["model"].pop("servedName")
+    kube.apply(resource)
+    service = Service(kube, resource["metadata"]["name"])
+    service.wait("Ready", "True")
+    yield service
+    kube.run("delete", "llmcs", service.name)
+
+
+def fresh_prompt(words: int) -> str:
+    """Return a prompt that nobody has sent before; about 1.9 tokens a word with SmolLM2's tokenizer."""
+    start = uuid.uuid4().hex
+    return f"{start} " + " ".join(f"item {number} of the list," for number in range(words // 5))
+
+
+def test_engine_b_takes_from_lmcache_what_engine_a_computed(chat: Service) -> None:
+    a, b = chat.engines()
+    prompt = fresh_prompt(1100)
+
+    cold, shared = chat.ask_engine(a, prompt), chat.ask_engine(b, prompt)
+
+    assert cold.tokens.total >= 1500
+    assert cold.tokens.computed == cold.tokens.total
+    assert shared.tokens.total == cold.tokens.total
+    assert shared.tokens.server >= 1024
+
+
+def test_status_shows_the_tiers_that_the_engines_counted(chat: Service) -> None:
+    a, b = chat.engines()
+    chat.ask_engine(a, prompt := fresh_prompt(600))
+    chat.ask_engine(a, prompt)
+    chat.ask_engine(b, prompt)
+
+    def agrees() -> bool:
+        """Compare with the counters over the engines' lives, once the status has caught up with them."""
+        total = sum(counters.read_all(chat.kube, chat.name).values(), Tokens())
+        cache = chat.status().get("cache", {})
+        caught_up: bool = cache.get("tokensReused") == total.engine + total.server
+        return caught_up and "tiers" in cache
+
+    wait_until("status.cache caught up with the counters", agrees, seconds=150)
+    cache = chat.status()["cache"]
+    assert cache["sampledEngines"] == "2/2"
+    assert cache["usedPercent"] > 0
+    assert abs(cache["hitRatePercent"] - cache["tiers"]["engine"] - cache["tiers"]["server"]) <= 1
+
+
+def test_a_chat_through_the_router_with_the_openai_client_reuses_its_history(chat: Service) -> None:
+    before = sum(counters.read_all(chat.kube, chat.name).values(), Tokens())
+    history: list[ChatCompletionMessageParam] = [{"role": "system", "content": fresh_prompt(500)}]
+    with chat.kube.forward(f"service/{chat.name}-router", 80) as url:
+        client = OpenAI(base_url=f"{url}/v1", api_key="unused", timeout=120, max_retries=0)
+        assert [model.id for model in client.models.list()] == [chat.name]
+        for question in ("What is on the list?", "And what else?", "Sum it up."):
+            history.append({"role": "user", "content": question})
+            stream = client.chat.completions.create(
+                model=chat.name, messages=history, max_tokens=16, temperature=0, stream=True
+            )
+            answer = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+            history.append({"role": "assistant", "content": answer})
+            assert answer
+
+    moved = sum(counters.read_all(chat.kube, chat.name).values(), Tokens()) - before
+    assert moved.engine + moved.server > 0.5 * moved.total
+
+
+def test_the_service_was_ready_soon_after_its_slowest_pod(chat: Service) -> None:
+    """Ready on the resource costs at most 5 s more than the pods themselves took."""
+    ready = chat.condition("Ready")
+    if ready["status"] != "True":
+        pytest.fail(f"not ready: {ready}")
+    pods = [pod for part in ("engine", "cache-server", "router") for pod in chat.kube.pods(chat.name, part)]
+    times = [
+        datetime.fromisoformat(condition["lastTransitionTime"])
+        for pod in pods
+        for condition in pod["status"]["conditions"]
+        if condition["type"] == "Ready"
+    ]
+
+    lag = (datetime.fromisoformat(ready["lastTransitionTime"]) - max(times)).total_seconds()
+    assert lag <= 5
+
+
+def test_an_idle_service_is_not_written_to(chat: Service, cluster: Handle) -> None:
+    if cluster.audit_log() is None:
+        pytest.skip("this cluster keeps no audit log of writes that the test could read")
+    user = "system:serviceaccount:llmcache-system:llmcache-operator"
+
+    def writes() -> list[str]:
+        events = [event for event in cluster.audit_log() or [] if event["user"]["username"] == user]
+        return [event["auditID"] for event in events if event["objectRef"]["resource"] != "leases"]
+
+    def quiet() -> bool:
+        """Wait until the window has emptied of the other tests' traffic."""
+        return "hitRatePercent" not in chat.status().get("cache", {})
+
+    wait_until("the window is empty", quiet, seconds=300)
+    before = writes()
+    deadline = datetime.now().astimezone().timestamp() + QUIET_SECONDS
+    wait_until("the quiet time is over", lambda: datetime.now().astimezone().timestamp() > deadline, seconds=200)
+    assert before
+    assert writes() == before
