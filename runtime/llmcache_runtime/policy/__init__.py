@@ -1,7 +1,7 @@
 """Routing policies: pure decisions about which engine serves a request.
 
-Nothing here reads a clock, a socket or the environment: time is passed in, engines are named by strings, and the same calls in
-the same order always give the same picks. The proxy and any other front end drive a policy through `Policy`.
+Nothing here reads a clock, a socket or the environment: time is passed in, engines are named by strings, and the same
+calls in the same order always give the same picks. The proxy and any other front end drive a policy through `Policy`.
 """
 
 from llmcache_runtime.policy.fleet import Engine, Fleet

@@ -31,7 +31,7 @@ class Engine:
     def settle(self, now: float) -> None:
         """Take prefills off the queue whose end nobody sees, once they should be over.
 
-        A request that doesn't stream shows no first token; without this its prompt would count as queued until its last one.
+        A request that doesn't stream shows no first token; without this its prompt would count as queued to its end.
         """
         while self.unseen and self.unseen[0][0] <= now:
             self.prefilled(self.unseen.popleft()[1])
@@ -143,9 +143,12 @@ class Fleet(ABC):
 
     def _started(self, pick: Pick) -> None:
         """Remember that the engine was sent this prompt."""
+        del pick  # by default a policy remembers nothing
 
     def _prefilled(self, pick: Pick) -> None:
         """Remember that the engine has computed this prompt."""
+        del pick
 
     def _forget(self, engine: str) -> None:
         """Drop what is remembered of an engine's cache."""
+        del engine

@@ -31,7 +31,7 @@ class TierTokens(NamedTuple):
 class RequestKey:
     """What a policy may know of a request: hashes and sizes, never text.
 
-    chunks: chained hashes, one for each full chunk of the canonical text; equal i-th hashes mean equal text up to there.
+    chunks: chained hashes, one for each full chunk of the canonical text; equal i-th ones mean equal text up to there.
     tokens: estimated length of the prompt.
     home: a hash that stays the same over the turns of a conversation and differs between conversations.
     continues: the request carries earlier turns, so some engine has probably served them.
@@ -74,22 +74,22 @@ class Policy(Protocol):
         """Choose an engine that is not in `exclude`; None when there is none. Changes nothing that `on_start` would."""
 
     def on_start(self, pick: Pick, now: float) -> Ticket:
-        """The request was sent to the picked engine."""
+        """Count a request that was sent to the picked engine."""
 
     def on_first_token(self, ticket: Ticket, now: float) -> None:
-        """Its prefill is over."""
+        """Take note that its prefill is over."""
 
     def on_end(self, ticket: Ticket, now: float) -> None:
-        """It ended, in whatever way."""
+        """Take note that it ended, in whatever way."""
 
     def add(self, engine: str, now: float, *, cold: bool = False) -> None:
-        """An engine joined; `cold` lets load rise slowly. Adding a known engine ends its draining."""
+        """Let an engine join; `cold` lets its load rise slowly. Adding a known engine ends its draining."""
 
     def remove(self, engine: str) -> None:
-        """An engine left. Its requests may still end later."""
+        """Let an engine go. Its requests may still end later."""
 
     def restart(self, engine: str) -> None:
-        """An engine lost its cache."""
+        """Take note that an engine lost its cache."""
 
     def drain(self, engine: str) -> None:
-        """An engine takes new requests only while no other is there."""
+        """Send an engine new requests only while no other is there."""

@@ -1,8 +1,9 @@
 """From a request body to the key that policies work with.
 
-The key covers what an engine's cache depends on: the model (a LoRA adapter is a model name in vLLM), the cache salt, tools, and the text
-of the prompt in order. Two bodies with equal prompts get equal keys whatever their sampling parameters are.
-Field names: vLLM's OpenAI-compatible server, `vllm/entrypoints/openai/*/protocol.py`, and its Anthropic `/v1/messages`.
+The key covers what an engine's cache depends on: the model (a LoRA adapter is a model name in vLLM), the cache salt,
+tools, and the text of the prompt in order. Two bodies with equal prompts get equal keys whatever their sampling
+parameters are. Field names: vLLM's OpenAI-compatible server, `vllm/entrypoints/openai/*/protocol.py`, and its
+Anthropic `/v1/messages`.
 """
 
 from typing import Any
@@ -87,22 +88,23 @@ def _message(message: _Message) -> bytes:
 
 
 def _text(value: Any) -> bytes:
-    """Render a prompt, a message's content or a part of it: text as it is, token ids as numbers, the rest as its hash."""
+    """Render a prompt, a content or a part of it: text as it is, token ids as numbers, the rest as its hash."""
     match value:
         case None:
-            return b""
+            text = b""
         case str():
-            return value.encode()
-        case [int(), *_] if all(isinstance(item, int) for item in value):
-            return b"".join(item.to_bytes(BYTES_PER_TOKEN, "little") for item in value if 0 <= item < 1 << 32)
+            text = value.encode()
+        case [int(), *_] if all(isinstance(item, int) and 0 <= item < 1 << 32 for item in value):
+            text = b"".join(item.to_bytes(BYTES_PER_TOKEN, "little") for item in value)
         case list():
-            return _FIELD.join(map(_text, value))
-        case {"text": str(text)}:
-            return text.encode()
+            text = _FIELD.join(map(_text, value))
+        case {"text": str(part)}:
+            text = part.encode()
         case {"content": content, "role": str(role)}:
-            return _MESSAGE + role.encode() + _FIELD + _text(content)
+            text = _MESSAGE + role.encode() + _FIELD + _text(content)
         case _:
-            return _media(value)
+            text = _media(value)
+    return text
 
 
 def _media(value: Any) -> bytes:

@@ -21,7 +21,7 @@ class Prices:
 
     reload_ratio: a token that is reloaded from the shared tier (1 = as dear as computing it; no shared tier = 1).
     request: a running request, which slows the prefills beside it.
-    home: the part of an unknown prompt that its home engine is trusted to hold, because another replica may have sent it there.
+    home: the part of an unknown prompt that its home engine is trusted to hold: another replica may have sent it there.
     """
 
     reload_ratio: float = 0.35
@@ -32,8 +32,8 @@ class Prices:
 class PrefixAware(Fleet):
     """Least cost: priced tokens of this prompt + priced tokens queued + a price for each running request.
 
-    engine_chunks bounds the memory for each engine (32,768 chunks are two million tokens, about 3 MB); shared_chunks bounds that for
-    the shared tier, in LMCache's chunks.
+    engine_chunks bounds the memory for each engine (32,768 chunks are two million tokens, about 3 MB); shared_chunks
+    bounds that for the shared tier, in LMCache's chunks.
     """
 
     def __init__(self, prices: Prices | None = None, *, engine_chunks: int = 32768, shared_chunks: int = 65536) -> None:

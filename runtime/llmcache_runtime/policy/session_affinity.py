@@ -1,6 +1,7 @@
 """Sessions stick to an engine by consistent hashing with bounded loads.
 
-Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads" (arXiv 1608.01350), on rendezvous hashing in place of a ring.
+Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads" (arXiv 1608.01350), on rendezvous hashing in
+place of a ring.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from llmcache_runtime.policy.interface import Pick, Reason, RequestKey, TierToke
 class SessionAffinity(Fleet):
     """The session's favourite engine whose load stays within `bound` times the mean.
 
-    Without a session header the conversation itself (its text up to the first user message) is the session: requests without
-    one never fall on a single engine together.
+    Without a session header the conversation itself (its text up to the first user message) is the session, so requests
+    without one never fall on a single engine together.
     """
 
     def __init__(self, bound: float = 1.25) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-import signal
+from collections.abc import Coroutine
 
 from llmcache_runtime.policy import POLICIES, Fleet, PrefixAware
 from llmcache_runtime.router.access_log import AccessLog
 from llmcache_runtime.router.admission import Admission
 from llmcache_runtime.router.connection import Client, Connections, Handler
 from llmcache_runtime.router.engines import Engines
+from llmcache_runtime.router.forward import Forwarder
 from llmcache_runtime.router.health import Health
 from llmcache_runtime.router.metrics import Metrics
 from llmcache_runtime.router.models import Models
@@ -18,32 +19,31 @@ from llmcache_runtime.router.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+_PRIVATE_CONNECTIONS = 100
+
 
 class Router:
-    """All parts of a router, joined. Make it inside a running loop."""
+    """All parts of a router, joined. Make it inside a running loop.
+
+    `port` and `private_port` are those listened on once `listening` is set.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._log = AccessLog(enabled=settings.access_log)
         self._connections = Connections(settings.max_connections)
+        self._private_connections = Connections(_PRIVATE_CONNECTIONS)
         self._stop = asyncio.Event()
-        self._servers: list[asyncio.Server] = []
+        self.listening = asyncio.Event()
+        self.port = self.private_port = 0
         metrics = Metrics()
         policy = self._policy()
-        self.engines = Engines(policy, metrics, settings.connect_timeout)
-        self._health = Health(self.engines, policy, metrics, settings.health)
-        admission = Admission(policy, self.engines, metrics, settings.admission)
-        self._proxy = Proxy(
-            policy,
-            self.engines,
-            self._health,
-            admission,
-            Models(self.engines),
-            metrics,
-            self._log,
-            settings.proxy,
-        )
-        self._private = Private(policy, self.engines, metrics, self._connections)
+        self.engines = engines = Engines(policy, metrics, settings.connect_timeout)
+        self._health = Health(engines, policy, metrics, settings.health)
+        admission = Admission(policy, engines, metrics, settings.admission)
+        forward = Forwarder(policy, engines, self._health, admission, metrics, settings.forward)
+        self._proxy = Proxy(forward, Models(engines), engines, metrics, self._log)
+        self._private = Private(policy, engines, metrics, self._connections)
 
     def _policy(self) -> Fleet:
         if self._settings.policy == "PrefixAware":
@@ -55,39 +55,38 @@ class Router:
         self._stop.set()
 
     async def run(self) -> None:
-        """Serve until `stop`, or SIGTERM or SIGINT."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        private = Connections(100)
-        async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(self._discover()),
-                tasks.create_task(self._health.probe_all()),
-                tasks.create_task(self._connections.sweep()),
-                tasks.create_task(private.sweep()),
-            ]
-            await self._listen(self._private, private, self._settings.private_port)
-            public = await self._listen(self._proxy, self._connections, self._settings.port)
-            await self._stop.wait()
-            await self._drain(public)
-            for task in background:
-                task.cancel()
-        for server in self._servers:
-            server.close()
-        private.abort_all()
-        self._log.flush()
+        """Serve until `stop`. Raises OSError when a port can't be listened on."""
+        private = await self._listen(self._private, self._private_connections, self._settings.private_port)
+        public = await self._listen(self._proxy, self._connections, self._settings.port)
+        self.private_port, self.port = _port(private), _port(public)
+        self.listening.set()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                background = [tasks.create_task(job) for job in self._jobs()]
+                await self._stop.wait()
+                await self._drain(public)
+                for task in background:
+                    task.cancel()
+        finally:
+            public.close()
+            private.close()
+            self._connections.abort_all()
+            self._private_connections.abort_all()
+            self._log.flush()
+
+    def _jobs(self) -> list[Coroutine[None, None, None]]:
+        return [
+            self._discover(),
+            self._health.probe_all(),
+            self._connections.sweep(),
+            self._private_connections.sweep(),
+        ]
 
     async def _listen(self, handler: Handler, connections: Connections, port: int) -> asyncio.Server:
         settings = self._settings
-        server = await asyncio.get_running_loop().create_server(
-            lambda: Client(handler, settings.limits, settings.patience, connections),
-            settings.host,
-            port,
-            backlog=4096,
+        return await asyncio.get_running_loop().create_server(
+            lambda: Client(handler, settings.limits, settings.patience, connections), settings.host, port, backlog=4096
         )
-        self._servers.append(server)
-        return server
 
     async def _discover(self) -> None:
         if self._settings.service is None:
@@ -102,17 +101,19 @@ class Router:
 
     async def _drain(self, public: asyncio.Server) -> None:
         """Turn readiness off, wait until nobody is sent here any more, close, let what runs come to its end."""
-        _log.info("stopping: not ready, still accepting for %g s", self._settings.grace)
-        self._private.stopping = True
-        self._connections.closing = True
-        await asyncio.sleep(self._settings.grace)
+        grace, limit = self._settings.grace, self._settings.drain_timeout
+        _log.info("stopping: not ready, still accepting for %g s", grace)
+        self._private.stopping = self._connections.closing = True
+        await asyncio.sleep(grace)
         public.close()
         self._connections.close_idle()
-        deadline = asyncio.get_running_loop().time() + self._settings.drain_timeout
-        while len(self._connections) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.05)
-        if len(self._connections):
-            _log.warning(
-                "stopping: cut %d connections after %g s", len(self._connections), self._settings.drain_timeout
-            )
-        self._connections.abort_all()
+        try:
+            async with asyncio.timeout(limit):
+                await self._connections.empty()
+        except TimeoutError:
+            _log.warning("stopping: cut %d connections after %g s", len(self._connections), limit)
+
+
+def _port(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port

@@ -9,9 +9,9 @@ from llmcache_runtime.policy import POLICIES, Prices
 from llmcache_runtime.router.admission import AdmissionSettings
 from llmcache_runtime.router.connection import Patience
 from llmcache_runtime.router.engines import Endpoint
+from llmcache_runtime.router.forward import ForwardSettings
 from llmcache_runtime.router.health import HealthSettings
 from llmcache_runtime.router.http1 import Limits
-from llmcache_runtime.router.proxy import ProxySettings
 from llmcache_runtime.router.settings import Settings
 
 
@@ -38,7 +38,7 @@ def parse(argv: Sequence[str] | None) -> Settings:
         patience=Patience(idle=flags.idle_timeout, body=flags.client_timeout, write=flags.client_timeout),
         health=HealthSettings(interval=flags.health_interval, timeout=flags.health_timeout),
         admission=AdmissionSettings(flags.max_running, flags.max_queue, flags.queue_timeout),
-        proxy=ProxySettings(flags.session_header, flags.debug_headers, flags.first_byte_timeout),
+        forward=ForwardSettings(flags.session_header, flags.debug_headers, flags.first_byte_timeout),
     )
 
 

@@ -11,6 +11,7 @@ from llmcache_runtime.router.http1 import FramingError, Headers, Limits, Request
 
 JSON: Headers = [(b"content-type", b"application/json")]
 _EARLY_LIMIT = 64 * 1024
+_LINGER = 2.0
 
 
 class Source(Protocol):
@@ -52,7 +53,7 @@ class Client(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._request: Request | None = None
         self._early = b""
-        self._paused = False
+        self._refused = False
         self._source: Source | None = None
         self.began = False
         self.deadline = self._loop.time() + patience.head
@@ -77,6 +78,8 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read a request, or keep what comes before its predecessor is answered."""
+        if self._refused:
+            return
         if self._request is not None:
             self._early += data
             if len(self._early) > _EARLY_LIMIT:
@@ -97,14 +100,12 @@ class Client(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Stop the source: the client's buffers are full."""
-        self._paused = True
         self.deadline = self._loop.time() + self._patience.write
         if self._source is not None:
             self._source.pause()
 
     def resume_writing(self) -> None:
         """Let the source go on."""
-        self._paused = False
         self.deadline = float("inf")
         if self._source is not None:
             self._source.resume()
@@ -125,7 +126,13 @@ class Client(asyncio.Protocol):
         body = error_body(error.status, "bad_request", error.message)
         extra = [*JSON, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         self._transport.write(response_head(error.status, [], extra) + body)
-        self._transport.close()
+        self._refused = True
+        if self._transport.can_write_eof():
+            # Closing while the client still sends would reset the connection, and the answer could be lost with it.
+            self._transport.write_eof()
+            self.deadline = self._loop.time() + _LINGER
+        else:
+            self._transport.close()
 
     def respond(self, status: int, body: bytes, headers: Headers) -> None:
         """Send a whole response."""
@@ -152,7 +159,7 @@ class Client(asyncio.Protocol):
     def finish(self, *, close: bool = False) -> None:
         """End the response, and take the next request unless the connection is to close."""
         request, self._request, self._source, self._task = self._request, None, None, None
-        if close or request is None or not request.keep_alive:
+        if close or request is None or not request.keep_alive or self._connections.closed:
             self.deadline = self._loop.time() + self._patience.write
             self._transport.close()
             return
@@ -173,12 +180,17 @@ class Client(asyncio.Protocol):
 
 
 class Connections:
-    """The open connections of a listener, with their deadlines and their number."""
+    """The open connections of a listener, with their deadlines and their number.
+
+    closing: answers tell clients to come back on another connection; closed: the connection ends with its answer.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._open: set[Client] = set()
-        self.closing = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.closing = self.closed = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -194,14 +206,21 @@ class Connections:
             client.abort()
         else:
             self._open.add(client)
+            self._empty.clear()
 
     def discard(self, client: Client) -> None:
         """Forget a connection."""
         self._open.discard(client)
+        if not self._open:
+            self._empty.set()
+
+    async def empty(self) -> None:
+        """Wait until none is open."""
+        await self._empty.wait()
 
     def close_idle(self) -> None:
         """Close what does nothing, now and after each answer from here on."""
-        self.closing = True
+        self.closing = self.closed = True
         for client in tuple(self._open):
             client.close_if_idle()
 

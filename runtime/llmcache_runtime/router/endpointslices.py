@@ -35,8 +35,8 @@ def _endpoint(endpoint: Mapping[str, Any], port: int) -> Endpoint:
     address = endpoint["addresses"][0]
     target = endpoint.get("targetRef") or {}
     conditions = endpoint.get("conditions") or {}
-    # An absent `ready` counts as true, an absent `serving` as `ready`. `ready` alone would lie for a Service that publishes
-    # pods that are not ready.
+    # An absent `ready` counts as true, an absent `serving` as `ready`. `ready` alone would lie for a Service that
+    # publishes pods that are not ready.
     ready = conditions.get("ready") is not False
     serving = conditions.get("serving", ready)
     return Endpoint(

@@ -80,6 +80,9 @@ class Engines:
     def __iter__(self) -> Iterator[Engine]:
         return iter(tuple(self._engines.values()))
 
+    def __contains__(self, engine: str) -> bool:
+        return engine in self._engines
+
     def __len__(self) -> int:
         return len(self._engines)
 

@@ -1,4 +1,4 @@
-"""Errors as OpenAI clients expect them: https://platform.openai.com/docs/guides/error-codes, and vLLM's ErrorResponse."""
+"""Errors as OpenAI clients expect them: https://platform.openai.com/docs/guides/error-codes, vLLM's ErrorResponse."""
 
 import msgspec
 

@@ -43,6 +43,8 @@ class Health:
 
     def failed(self, engine: Engine, error: EngineError) -> None:
         """Count a request that an engine failed."""
+        if engine.id not in self._engines:
+            return
         engine.failures += 1
         if error.unconnected or engine.failures >= self._settings.request_failures:
             self._eject(engine, error)
@@ -50,7 +52,7 @@ class Health:
     def succeeded(self, engine: Engine) -> None:
         """Count a request that an engine answered."""
         engine.failures = 0
-        if engine.ejected:
+        if engine.ejected and engine.id in self._engines:
             self._readmit(engine)
 
     async def probe_all(self) -> None:

@@ -1,8 +1,8 @@
 """Requests from clients: HTTP/1.1 framing (RFC 9112), read strictly.
 
-llhttp refuses most of what request smuggling lives on (both kinds of length, repeated or malformed lengths, bare LF or CR, folded
-headers, malformed chunks). What it lets pass, or can't know, is refused here: repeated or missing Host, codings other than chunked,
-other versions, extra blanks, sizes.
+llhttp refuses most of what request smuggling lives on (both kinds of length, repeated or malformed lengths, bare LF
+or CR, folded headers, malformed chunks). What it lets pass, or can't know, is refused here: repeated or missing Host,
+codings other than chunked, other versions, extra blanks, sizes.
 """
 
 import re
@@ -90,8 +90,8 @@ class RequestReader:
     def feed(self, data: bytes) -> Request | None:
         """Read more bytes; give the request that they complete.
 
-        A second request in the same bytes is dropped and the connection marked to close: RFC 9112 section 9.3.2 lets a server do
-        that, and a client then repeats it.
+        A second request in the same bytes is dropped and the connection marked to close: RFC 9112 section 9.3.2 lets
+        a server do that, and a client then repeats it.
         Raises FramingError.
         """
         if self._in_head:
@@ -99,7 +99,8 @@ class RequestReader:
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
-            # Upgrades are not spoken here, which a server may silently decide (RFC 9110 section 7.8); llhttp stops after one.
+            # Upgrades are not spoken here, which a server may silently decide (RFC 9110 section 7.8); llhttp stops
+            # after one.
             self._followed = True
         except HttpParserError as error:
             # What a callback raised comes wrapped; see `HttpRequestParser.feed_data`.

@@ -1,6 +1,8 @@
 """Entry point of `llmcache-router`."""
 
+import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -25,7 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _run(settings: Settings) -> None:
-    await Router(settings).run()
+    router = Router(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, router.stop)
+    await router.run()
 
 
 if __name__ == "__main__":

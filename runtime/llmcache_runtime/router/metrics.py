@@ -15,7 +15,7 @@ class Metrics:
         self.picks = Counter("llmcache_router_picks", "Engines picked, by reason.", ["reason"], registry=registry)
         self.tokens = Counter(
             "llmcache_router_expected_prompt_tokens",
-            "Prompt tokens sent, by where they were expected to come from (engine, shared, compute); estimated from text.",
+            "Prompt tokens sent, by where they were expected to come from (engine, shared, compute).",
             ["tier"],
             registry=registry,
         )

@@ -1,6 +1,6 @@
-"""The private port: health, readiness, metrics and a debug page, for the kubelet, Prometheus and people of the platform."""
+"""The private port: health, readiness, metrics and a debug page."""
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -9,6 +9,9 @@ from llmcache_runtime.router.connection import JSON, Client, Connections
 from llmcache_runtime.router.engines import Engines
 from llmcache_runtime.router.http1 import Headers, Request
 from llmcache_runtime.router.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _TEXT: Headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 Answer = tuple[int, bytes, Headers]

@@ -6,9 +6,9 @@ from llmcache_runtime.policy import Prices
 from llmcache_runtime.router.admission import AdmissionSettings
 from llmcache_runtime.router.connection import Patience
 from llmcache_runtime.router.engines import Endpoint
+from llmcache_runtime.router.forward import ForwardSettings
 from llmcache_runtime.router.health import HealthSettings
 from llmcache_runtime.router.http1 import Limits
-from llmcache_runtime.router.proxy import ProxySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,4 +31,4 @@ class Settings:
     patience: Patience = field(default_factory=Patience)
     health: HealthSettings = field(default_factory=HealthSettings)
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
-    proxy: ProxySettings = field(default_factory=ProxySettings)
+    forward: ForwardSettings = field(default_factory=ForwardSettings)

@@ -3,14 +3,15 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from llmcache_runtime.router.http1 import Headers
+if TYPE_CHECKING:
+    from llmcache_runtime.router.http1 import Headers
 
 IDLE_LIMIT = 4.0
-"""Seconds; vLLM closes an idle connection after 5 (VLLM_HTTP_TIMEOUT_KEEP_ALIVE), and who closes first can't lose a request."""
+"""Seconds; vLLM closes after 5 (VLLM_HTTP_TIMEOUT_KEEP_ALIVE), and who closes first can't lose a request."""
 
 _HEAD_LIMIT = 64 * 1024
 
@@ -28,7 +29,7 @@ class EngineError(Exception):
 
 
 class StaleConnectionError(EngineError):
-    """A kept connection was closed before a byte of the response came: the engine may be well, another connection may do."""
+    """A kept connection was closed before a byte of the response came; a new one may do."""
 
 
 class Exchange(ABC):
@@ -47,7 +48,8 @@ class Exchange(ABC):
     async def run(self, pool: "Pool", head: bytes, body: bytes, timeout: float) -> None:  # noqa: ASYNC109
         """Send a request and wait until the response has ended.
 
-        `timeout` is for the head of the response, in seconds. Raises EngineError, unless `lost` of the subclass dealt with the loss.
+        `timeout` is for the head of the response, in seconds. Raises EngineError, unless `lost` of the subclass dealt
+        with the loss.
         """
         kept = pool.idle()
         if kept is not None:

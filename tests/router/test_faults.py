@@ -1,0 +1,173 @@
+"""What a client sees when engines fail."""
+
+import asyncio
+import json
+import time
+
+import pytest
+from llmcache_runtime.router.admission import AdmissionSettings
+
+from tests.fakes.engine import Fault
+from tests.router.conftest import StackMaker, chat, events, until
+
+CHAT = "/v1/chat/completions"
+
+
+async def test_a_dead_engine_costs_no_request(make_stack: StackMaker) -> None:
+    stack = await make_stack(3, policy="RoundRobin")
+    await stack.engines[1].stop()
+    answers = [await stack.client.post(CHAT, json=chat()) for _ in range(9)]
+
+    assert {a.status_code for a in answers} == {200}
+    assert await stack.metric('llmcache_router_ejections_total{engine="engine-1"}') >= 1
+
+
+@pytest.mark.parametrize("fault", [Fault.HANG, Fault.REFUSE, Fault.GARBAGE])
+async def test_a_sick_engine_costs_no_request(make_stack: StackMaker, fault: Fault) -> None:
+    stack = await make_stack(2, policy="RoundRobin")
+    stack.engines[0].engine.fault = fault
+    answers = await asyncio.gather(*(stack.client.post(CHAT, json=chat(stream=True)) for _ in range(8)))
+
+    assert {a.status_code for a in answers} == {200}
+    assert len(stack.engines[1].engine.requests) == 8
+
+
+async def test_an_engine_that_dies_in_mid_stream_ends_it_with_an_error_event(make_stack: StackMaker) -> None:
+    stack = await make_stack(2)
+    for served in stack.engines:
+        served.engine.fault = Fault.DIE
+    answer = await stack.client.post(CHAT, json=chat(stream=True, max_tokens=50))
+    *tokens, last = events(answer.text)
+
+    assert len(tokens) == 3
+    assert all(json.loads(token)["choices"] for token in tokens)
+    assert json.loads(last)["error"]["code"] == "engine_lost"
+    assert await stack.metric("llmcache_router_cut_responses_total") == 1
+
+
+async def test_an_engine_that_dies_in_a_whole_answer_cuts_the_connection(make_stack: StackMaker) -> None:
+    stack = await make_stack(1)
+    reader, writer = await stack.raw()
+    task = asyncio.create_task(stack.client.post(CHAT, json=chat(max_tokens=10_000)))
+    await until(lambda: stack.engines[0].engine.running == 1)
+    await stack.engines[0].stop()
+    answer = await task
+    writer.close()
+
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "no_engine"
+    assert answer.headers["retry-after"] == "1"
+
+
+async def test_streams_of_an_engine_that_hangs_for_long_end_with_an_error_event(make_stack: StackMaker) -> None:
+    stack = await make_stack(1)
+    engine = stack.engines[0].engine
+    engine.speeds.decode = 0.001
+    task = asyncio.create_task(stack.client.post(CHAT, json=chat(stream=True, max_tokens=5)))
+    await until(lambda: engine.running == 1)
+    engine.fault = Fault.HANG
+    answer = await task
+
+    assert json.loads(events(answer.text)[-1])["error"]["code"] == "engine_lost"
+
+
+async def test_all_engines_down_is_told_at_once_and_over_when_the_first_is_back(make_stack: StackMaker) -> None:
+    stack = await make_stack(2)
+    for served in stack.engines:
+        await served.stop()
+    down = await stack.client.post(CHAT, json=chat())
+    await stack.engines[1].start_again()
+    begun = time.monotonic()
+    while (back := await stack.client.post(CHAT, json=chat())).status_code != 200:
+        assert time.monotonic() - begun < 20
+
+    assert down.status_code == 503
+    assert down.headers["retry-after"] == "1"
+    assert down.json()["error"]["code"] == "no_engine"
+    assert back.status_code == 200
+
+
+async def test_a_restarted_engine_is_no_longer_thought_to_hold_anything(make_stack: StackMaker) -> None:
+    from llmcache_runtime.router.forward import ForwardSettings
+
+    stack = await make_stack(1, forward=ForwardSettings(debug_headers=True))
+    body = chat("x" * 4096)
+    await stack.client.post(CHAT, json=body)
+    held = await stack.client.post(CHAT, json=body)
+    await stack.engines[0].stop()
+    await until(lambda: not next(iter(stack.router.engines)).available)
+    await stack.engines[0].start_again()
+    await until(lambda: next(iter(stack.router.engines)).available)
+    again = await stack.client.post(CHAT, json=body)
+
+    assert held.headers["x-llmcache-tiers"].startswith("engine=1024")
+    assert again.headers["x-llmcache-tiers"].startswith("engine=0, shared=1024")
+
+
+async def test_a_kept_connection_that_the_engine_closed_is_replaced(make_stack: StackMaker) -> None:
+    stack = await make_stack(1)
+    await stack.client.post(CHAT, json=chat())
+    for connection in tuple(stack.engines[0].connections):
+        connection.transport.close()
+    answer = await stack.client.post(CHAT, json=chat())
+
+    assert answer.status_code == 200
+    assert await stack.metric('llmcache_router_ejections_total{engine="engine-0"}') == 0
+
+
+async def test_requests_beyond_the_bound_wait_their_turn(make_stack: StackMaker) -> None:
+    stack = await make_stack(1, admission=AdmissionSettings(running=1, queue=10, timeout=10))
+    answers = await asyncio.gather(*(stack.client.post(CHAT, json=chat(f"{i}")) for i in range(5)))
+
+    assert {a.status_code for a in answers} == {200}
+
+
+@pytest.mark.parametrize("admission", [AdmissionSettings(1, 0, 10), AdmissionSettings(1, 10, 0.05)], ids=["full", "late"])
+async def test_saturation_is_told(make_stack: StackMaker, admission: AdmissionSettings) -> None:
+    stack = await make_stack(1, admission=admission)
+    first = asyncio.create_task(stack.client.post(CHAT, json=chat(max_tokens=100)))
+    await until(lambda: stack.engines[0].engine.running == 1)
+    second = await stack.client.post(CHAT, json=chat())
+
+    assert second.status_code == 503
+    assert second.headers["retry-after"] == "1"
+    assert second.json()["error"]["code"] == "saturated"
+    assert (await first).status_code == 200
+
+
+async def test_a_stop_loses_no_stream(make_stack: StackMaker) -> None:
+    stack = await make_stack(2, grace=0.2)
+    tasks = [asyncio.create_task(stack.client.post(CHAT, json=chat(stream=True, max_tokens=100))) for _ in range(20)]
+    await until(lambda: sum(e.engine.running for e in stack.engines) == 20)
+    stack.router.stop()
+    ready = await stack.client.get(f"{stack.private}/readyz")
+    while ready.status_code == 200:
+        ready = await stack.client.get(f"{stack.private}/readyz")
+    late = await stack.client.post(CHAT, json=chat())
+    answers = await asyncio.gather(*tasks)
+    await asyncio.wait_for(stack.task, 10)
+
+    assert ready.text == "stopping\n"
+    assert late.status_code == 200
+    assert late.headers["connection"] == "close"
+    assert all(events(a.text)[-1] == "[DONE]" for a in answers)
+
+
+async def test_a_stop_does_not_wait_for_idle_connections(make_stack: StackMaker) -> None:
+    stack = await make_stack(1)
+    await stack.client.post(CHAT, json=chat())
+    stack.router.stop()
+    await asyncio.wait_for(stack.task, 5)
+
+
+async def test_a_stop_cuts_what_takes_too_long(make_stack: StackMaker) -> None:
+    stack = await make_stack(1, drain_timeout=0.1)
+    reader, writer = await stack.raw()
+    body = json.dumps(chat(stream=True, max_tokens=10_000)).encode()
+    writer.write(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (CHAT.encode(), len(body), body))
+    await reader.readuntil(b"\r\n\r\n")
+    stack.router.stop()
+    await asyncio.wait_for(stack.task, 10)
+    writer.close()
+
+    await until(lambda: stack.engines[0].engine.aborted == 1)
