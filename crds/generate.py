@@ -14,9 +14,16 @@ TARGET = Path(__file__).with_name("llmcacheservices.yaml")
 HEADER = "# Generated from operator/llmcache_operator/api by `make generate`. Edit the models, not this file.\n"
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes every part out: people and tools read a file without anchors more easily."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the signature is PyYAML's
+        return True
+
+
 def rendered() -> str:
     """Return the CRD as YAML text."""
-    return HEADER + yaml.safe_dump(crd(), sort_keys=False, allow_unicode=True, width=120)
+    return HEADER + yaml.dump(crd(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def main() -> int:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.apiserver.server import ApiServer
 
 CRD = Path(__file__).parents[2] / "crds" / "llmcacheservices.yaml"
 NAMESPACE = "crd-tests"
-Kubectl = "Callable[..., subprocess.CompletedProcess[str]]"
 Json = dict[str, Any]
 
 
@@ -164,7 +164,7 @@ REFUSED = {
         "spec.engine.template.spec.terminationGracePeriodSeconds",
         "greater than or equal to 30",
     ),
-    "long name": (resource("a" * 41), "metadata.name", "at most 40 characters"),
+    "long name": (resource("a" * 41), "metadata.name", "may not be more than 40"),
     "name that starts with a digit": (resource("1chat"), "metadata.name", "start with a letter"),
     "name with a dot": (resource("chat.v2"), "metadata.name", "hold only a-z, 0-9"),
     "name in upper case": (resource("Chat"), "metadata.name", "lower case"),
@@ -180,3 +180,166 @@ def test_a_bad_resource_is_refused_with_the_field_and_what_to_do(why: str, kubec
     assert refused.returncode != 0, refused.stdout
     assert field in refused.stderr
     assert advice in refused.stderr
+
+
+def test_every_example_is_taken(kubectl: Any) -> None:
+    examples = sorted((CRD.parents[1] / "deploy" / "examples").glob("*.yaml"))
+
+    assert examples
+    for example in examples:
+        taken = kubectl("apply", "--dry-run=server", "--validate=strict", "--filename", str(example))
+        assert taken.returncode == 0, taken.stderr
+
+
+def test_an_argument_that_only_looks_reserved_is_taken(kubectl: Any) -> None:
+    words = [
+        "--max-num-seqs=8",
+        "--seed",
+        "-1",
+        "--hf-overrides",
+        '{"a": "--port"}',
+        "-q",
+        "fp8",
+        "--port-range-of-x",
+        "8",
+    ]
+
+    assert create(kubectl, args(*words))["spec"]["engine"]["args"] == words
+
+
+def test_what_is_left_out_gets_its_default(kubectl: Any) -> None:
+    made = create(kubectl, resource())
+
+    assert made["spec"] == {
+        "model": {"uri": "pvc://models/tiny"},
+        "engine": {"device": "GPU", "dtype": "auto", "blockSize": 32, "tensorParallelSize": 1},
+        "cache": {"topology": "Shared", "memory": "4Gi", "chunkSize": 256, "cpu": "500m"},
+        "router": {
+            "replicas": 2,
+            "policy": "PrefixAware",
+            "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+        },
+        "networkPolicy": "Enabled",
+    }
+
+
+def test_a_part_that_is_given_in_part_gets_the_rest(kubectl: Any) -> None:
+    made = create(kubectl, resource(engine={"device": "CPU"}, cache={"memory": "8Gi"}, router={"policy": "RoundRobin"}))
+
+    assert made["spec"]["engine"]["blockSize"] == 32
+    assert made["spec"]["cache"]["chunkSize"] == 256
+    assert made["spec"]["router"]["replicas"] == 2
+
+
+def test_a_fresh_resource_does_not_look_reconciled(kubectl: Any) -> None:
+    """The kstatus library calls an object current when observedGeneration equals its generation, or is not there."""
+    assert create(kubectl, resource())["status"] == {"observedGeneration": -1}
+
+
+@pytest.fixture
+def stored(kubectl: Any) -> Iterator[Callable[[Json], Json]]:
+    """Store a resource, which goes after the test."""
+    names = []
+
+    def store(obj: Json) -> Json:
+        made = kubectl("create", "--output", "json", "--filename", "-", obj=obj)
+        assert made.returncode == 0, made.stderr
+        names.append(obj["metadata"]["name"])
+        return dict(json.loads(made.stdout))
+
+    yield store
+    for name in names:
+        kubectl("delete", "llmcs", name, "--namespace", NAMESPACE, "--timeout", "20s")
+
+
+def told(kubectl: Any, name: str, status: Json) -> None:
+    """Write a status as the operator does."""
+    patch = ("patch", "llmcs", name, "--namespace", NAMESPACE, "--subresource", "status", "--type", "merge")
+    done = kubectl(*patch, "--patch", json.dumps({"status": status}))
+    assert done.returncode == 0, done.stderr
+
+
+STATUS = {
+    "observedGeneration": 1,
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Available",
+            "message": "2 of 2 engines ready",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+    ],
+    "url": "http://columns-router.crd-tests.svc",
+    "engines": {"desired": 2, "ready": 2, "summary": "2/2", "selector": "llmcache.dev/service=columns"},
+    "cache": {"hitRatePercent": 71, "usedPercent": 40, "tiers": {"engine": 58, "server": 13}},
+}
+
+
+def test_kubectl_get_shows_the_columns(kubectl: Any, stored: Any) -> None:
+    stored(resource("columns"))
+    get = ("get", "llmcs", "columns", "--namespace", NAMESPACE)
+
+    header, fresh = kubectl(*get).stdout.splitlines()
+    assert header.split() == ["NAME", "READY", "ENGINES", "HIT%", "CACHE%", "MODEL", "AGE"]
+    assert fresh.split()[:2] == ["columns", "pvc://models/tiny"]
+
+    told(kubectl, "columns", STATUS)
+    row = kubectl(*get).stdout.splitlines()[1]
+    assert row.split()[:6] == ["columns", "True", "2/2", "71", "40", "pvc://models/tiny"]
+    wide = kubectl(*get, "--output", "wide").stdout
+    assert all(word in wide for word in ("LMCACHE%", "REASON", "URL", "13", "Available", STATUS["url"]))
+
+
+def test_a_service_can_be_scaled_and_waited_for(kubectl: Any, stored: Any) -> None:
+    stored(resource("scaled", engine={"replicas": 2}))
+    told(kubectl, "scaled", STATUS)
+
+    scaled = kubectl("scale", "llmcs", "scaled", "--namespace", NAMESPACE, "--replicas", "3")
+    assert scaled.returncode == 0, scaled.stderr
+
+    path = f"/apis/llmcache.dev/v1alpha1/namespaces/{NAMESPACE}/llmcacheservices/scaled"
+    scale = json.loads(kubectl("get", "--raw", f"{path}/scale").stdout)
+    assert scale["spec"] == {"replicas": 3}
+    assert scale["status"] == {"replicas": 2, "selector": "llmcache.dev/service=columns"}
+    assert json.loads(kubectl("get", "--raw", path).stdout)["metadata"]["generation"] == 2
+    ready = kubectl("wait", "--for=condition=Ready", "llmcs/scaled", "--namespace", NAMESPACE, "--timeout=10s")
+    assert ready.returncode == 0, ready.stderr
+
+
+def test_a_status_write_leaves_the_generation(kubectl: Any, stored: Any) -> None:
+    stored(resource("quiet"))
+    told(kubectl, "quiet", STATUS)
+
+    path = f"/apis/llmcache.dev/v1alpha1/namespaces/{NAMESPACE}/llmcacheservices/quiet"
+    assert json.loads(kubectl("get", "--raw", path).stdout)["metadata"]["generation"] == 1
+
+
+def test_a_misspelt_field_is_refused_by_strict_validation(kubectl: Any) -> None:
+    refused = kubectl("create", "--validate=strict", "--dry-run=server", "--filename", "-", obj=resource(cahce={}))
+
+    assert refused.returncode != 0
+    assert 'unknown field "spec.cahce"' in refused.stderr
+
+
+def objects_of(schema: Json, path: str) -> Iterator[str]:
+    """Every object of a schema that has fields of its own, as `kubectl explain` addresses it."""
+    if "properties" in schema:
+        yield path
+    for name, inner in schema.get("properties", {}).items():
+        yield from objects_of(inner.get("items", inner), f"{path}.{name}")
+
+
+SCHEMA = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+
+@pytest.mark.parametrize("part", ["spec", "status"])
+def test_kubectl_explains_every_field(part: str, kubectl: Any) -> None:
+    for path in objects_of(SCHEMA["properties"][part], f"llmcs.{part}"):
+        explained = kubectl("explain", path)
+        assert explained.returncode == 0, explained.stderr
+        assert "<no description>" not in explained.stdout, path
+        assert "DESCRIPTION:\n    <empty>" not in explained.stdout, path
+
+    everything = kubectl("explain", f"llmcs.{part}", "--recursive").stdout
+    assert all(f"{name}\t<" in everything for name in SCHEMA["properties"][part]["properties"])

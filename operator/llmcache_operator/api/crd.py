@@ -6,9 +6,11 @@ titles, every map, list and string bounded so that the API server can price the 
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from llmcache_operator.api.service import GROUP, KIND, PLURAL, SHORT_NAME, VERSION, LLMCacheService
+from llmcache_operator.api.fields import PATTERN_MESSAGE, rule
+from llmcache_operator.api.service import GROUP, KIND, NAME, PLURAL, SHORT_NAME, VERSION, LLMCacheService
 
 Schema = dict[str, Any]
 _DROPPED = ("title", "$defs", "additionalProperties", "const")
@@ -59,7 +61,7 @@ def openapi() -> Schema:
     schema["properties"] = {
         "apiVersion": {"type": "string", "description": "Version of this kind."},
         "kind": {"type": "string", "description": "Name of this kind."},
-        "metadata": {"type": "object"},
+        "metadata": {"type": "object", "properties": {"name": NAME}},
     } | schema["properties"]
     # kstatus calls an object InProgress only if observedGeneration is there: a fresh one must not look current.
     schema["properties"]["status"]["default"] = {"observedGeneration": -1}
@@ -89,7 +91,7 @@ def _structural(node: Schema, defs: Schema) -> Schema:
     """Rewrite one schema node, references and optional types resolved."""
     node = _resolved(_without_null(_resolved(node, defs)), defs)
     if node.get("x-kubernetes-int-or-string"):
-        return {"x-kubernetes-int-or-string": True} | _texts(node)
+        return {key: node[key] for key in ("x-kubernetes-int-or-string", "maxLength")} | _texts(node)
     if node.get("x-kubernetes-preserve-unknown-fields"):
         return {key: node[key] for key in ("type", "x-kubernetes-preserve-unknown-fields")} | _texts(node)
     out = {key: value for key, value in node.items() if key not in _DROPPED}
@@ -100,7 +102,16 @@ def _structural(node: Schema, defs: Schema) -> Schema:
     if "items" in node:
         out["items"] = _structural(node["items"], defs)
         out.setdefault("x-kubernetes-list-type", "atomic")
-    return _with_lean_default(out)
+    return _with_lean_default(_worded(out))
+
+
+def _worded(node: Schema) -> Schema:
+    """Make a CEL rule of a pattern that has words for people: `should match '^[a-z]…'` helps nobody."""
+    message = node.pop(PATTERN_MESSAGE, None)
+    if message is None:
+        return node
+    matching = rule(f"self.matches({json.dumps(node.pop('pattern'))})", message)
+    return node | {"x-kubernetes-validations": [matching, *node.get("x-kubernetes-validations", [])]}
 
 
 def _with_lean_default(node: Schema) -> Schema:

@@ -6,15 +6,28 @@ from typing import Annotated
 
 from pydantic import Field
 
-from llmcache_operator.api.fields import AnyQuantity, LabelMap, Line, Model, OpenObject, rule, rules
+from llmcache_operator.api.fields import Amounts, LabelMap, Model, OpenObject, pattern_message, rule, rules
 
-RESERVED_PREFIXES = ("app.kubernetes.io/", "llmcache.dev/")
-
+_OPERATORS_KEY = "key.startsWith('app.kubernetes.io/') || key.startsWith('llmcache.dev/')"
 _NO_RESERVED_KEYS = rules(
     rule(
-        "self.all(key, !key.startsWith('app.kubernetes.io/') && !key.startsWith('llmcache.dev/'))",
+        f"!self.exists(key, {_OPERATORS_KEY})",
         "keys under app.kubernetes.io/ and llmcache.dev/ belong to the operator: choose another prefix",
+        says=f"self.filter(key, {_OPERATORS_KEY})[0] + ' belongs to the operator: choose another prefix'",
     )
+)
+# What the operator sets itself, and what would move or open the ports that it relies on.
+RESERVED_ENV = (
+    "HOME",
+    "USER",
+    "PYTHONHASHSEED",
+    "VLLM_PORT",
+    "VLLM_HOST_IP",
+    "VLLM_API_KEY",
+    "VLLM_CPU_KVCACHE_SPACE",
+    "VLLM_SERVER_DEV_MODE",
+    "LMCACHE_MP_TRANSFER_MODE",
+    "LMCACHE_CONFIG_FILE",
 )
 
 
@@ -30,7 +43,19 @@ class EnvVar(Model):
 
     name: Annotated[
         str,
-        Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=256, description="Name of the variable."),
+        Field(
+            pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+            max_length=256,
+            json_schema_extra=pattern_message("must hold only letters, digits and '_', and not start with a digit")
+            | rules(
+                rule(
+                    f"!(self in {list(RESERVED_ENV)})",
+                    "the operator sets this variable itself: remove it",
+                    says="'the operator sets ' + self + ' itself: remove it'",
+                )
+            ),
+            description="Name of the variable.",
+        ),
     ]
     value: Annotated[str | None, Field(max_length=32768, description="Its value.")] = None
     value_from: Annotated[
@@ -38,17 +63,23 @@ class EnvVar(Model):
         Field(description="Where the value comes from: secretKeyRef, configMapKeyRef or fieldRef, as in a Pod."),
     ] = None
 
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            rule("!has(self.value) || !has(self.valueFrom)", "give value or valueFrom, not both", path=".valueFrom")
+        )
+    }
+
 
 class Resources(Model):
     """Requests and limits of a container, as in a Pod."""
 
     requests: Annotated[
-        dict[str, AnyQuantity],
-        Field(max_length=16, description="What the scheduler sets aside, such as cpu: 4, memory: 16Gi."),
+        Amounts,
+        Field(description="What the scheduler sets aside, such as cpu: 4, memory: 16Gi."),
     ] = {}
     limits: Annotated[
-        dict[str, AnyQuantity],
-        Field(max_length=16, description="What the container may not exceed, such as nvidia.com/gpu: 1."),
+        Amounts,
+        Field(description="What the container may not exceed, such as nvidia.com/gpu: 1."),
     ] = {}
 
 
@@ -113,7 +144,6 @@ class PodTemplate(Model):
     spec: Annotated[TemplateSpec, Field(description="Scheduling, volumes and security of the pods.")] = TemplateSpec()
 
 
-Args = Annotated[list[Line], Field(max_length=64)]
 Env = Annotated[
     list[EnvVar],
     Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -18,10 +18,12 @@ PLURAL = "llmcacheservices"
 SHORT_NAME = "llmcs"
 PAUSED_ANNOTATION = f"{GROUP}/paused"
 
-NAME_RULE = rule(
-    "size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-    "metadata.name must start with a letter, hold only a-z, 0-9 and '-', and have at most 40 characters: "
-    "children are named after it",
+# The schema of metadata.name. Children are named after it, and a Service's name has at most 63 characters (RFC 1035).
+NAME: dict[str, Any] = {"type": "string", "maxLength": 40} | rules(
+    rule(
+        r"self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "must start with a letter, hold only a-z, 0-9 and '-', and not end in '-': children are named after it",
+    )
 )
 
 
@@ -30,5 +32,3 @@ class LLMCacheService(Model):
 
     spec: Annotated[ServiceSpec, Field(description="What is wanted.")]
     status: Annotated[ServiceStatus | None, Field(description="What was found; the operator writes it.")] = None
-
-    model_config = Model.model_config | {"json_schema_extra": rules(NAME_RULE)}

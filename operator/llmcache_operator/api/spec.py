@@ -7,53 +7,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from llmcache_operator.api.fields import Line, Model, Quantity, rule, rules
-from llmcache_operator.api.pods import Args, Env, PodTemplate, Resources, SecretKeyRef
+from llmcache_operator.api.arguments import Args
+from llmcache_operator.api.fields import Model, Quantity, pattern_message, rule, rules
+from llmcache_operator.api.pods import Env, PodTemplate, Resources, SecretKeyRef
 
 MODEL_URI_PATTERN = (
     r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
-    r"|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[A-Za-z0-9._-]+)*"
+    r"|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[A-Za-z0-9_][A-Za-z0-9._-]*)*"
     r"|oci://[a-z0-9][A-Za-z0-9._:/@-]+)$"
-)
-# vLLM takes the last of two equal options, so a user's own would silently undo what sharing rests on.
-RESERVED_ARGS = (
-    "--model",
-    "--served-model-name",
-    "--host",
-    "--port",
-    "--uds",
-    "--kv-transfer-config",
-    "--kv-connector",
-    "--block-size",
-    "--max-model-len",
-    "--dtype",
-    "--tensor-parallel-size",
-    "-tp",
-    "--enable-prefix-caching",
-    "--no-enable-prefix-caching",
-    "--prefix-caching-hash-algo",
-    "--revision",
-    "--code-revision",
-    "--config",
-    "--root-path",
-    "--api-key",
-    "--ssl-keyfile",
-    "--ssl-certfile",
-    "--headless",
-    "--kv-cache-memory-bytes",
-    "--shutdown-timeout",
-)
-RESERVED_ENV = (
-    "HOME",
-    "USER",
-    "PYTHONHASHSEED",
-    "VLLM_PORT",
-    "VLLM_HOST_IP",
-    "VLLM_API_KEY",
-    "VLLM_CPU_KVCACHE_SPACE",
-    "VLLM_SERVER_DEV_MODE",
-    "LMCACHE_MP_TRANSFER_MODE",
-    "LMCACHE_CONFIG_FILE",
 )
 
 
@@ -95,10 +56,6 @@ class Switch(StrEnum):
     DISABLED = "Disabled"
 
 
-def _cel_list(words: tuple[str, ...]) -> str:
-    return "[" + ", ".join(f"'{word}'" for word in words) + "]"
-
-
 class ModelSpec(Model):
     """The model that every engine serves."""
 
@@ -107,6 +64,10 @@ class ModelSpec(Model):
         Field(
             pattern=MODEL_URI_PATTERN,
             max_length=512,
+            json_schema_extra=pattern_message(
+                "must be hf://ORG/REPO, pvc://CLAIM or pvc://CLAIM/PATH (no part of the path starts with a dot), "
+                "or oci://REGISTRY/IMAGE"
+            ),
             description=(
                 "Where the weights are. hf://org/repo: fetched from the Hugging Face hub when a pod starts. "
                 "pvc://claim/path: a folder in a PersistentVolumeClaim of this namespace, mounted read-only. "
@@ -119,6 +80,7 @@ class ModelSpec(Model):
         Field(
             pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
             max_length=128,
+            json_schema_extra=pattern_message("must start with a letter or digit and hold only those and . _ / -"),
             description=(
                 "Revision on the hub for hf://, and for every scheme your own mark that the weights have changed: "
                 "a new value rolls the engines and starts a new cache identity."
@@ -130,6 +92,7 @@ class ModelSpec(Model):
         Field(
             pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*$",
             max_length=256,
+            json_schema_extra=pattern_message("must start with a letter or digit and hold only those and . _ / : -"),
             description="The name that clients send as `model`. Default: the name of this resource.",
         ),
     ] = None
@@ -195,38 +158,27 @@ class EngineSpec(Model):
     kv_cache_memory: Annotated[
         Quantity | None,
         Field(
+            json_schema_extra=rules(
+                rule(
+                    "!isQuantity(self) || quantity(self).compareTo(quantity('64Mi')) >= 0",
+                    "must be at least 64Mi",
+                )
+            ),
             description=(
                 "Memory of each engine's own KV cache. Default on a GPU: what vLLM finds free. Default on a CPU: 1Gi."
-            )
+            ),
         ),
     ] = None
     args: Annotated[
         Args,
         Field(
             description="More arguments for `vllm serve`. Those that the operator sets itself are refused.",
-            json_schema_extra=rules(
-                rule(
-                    # Underscores, dotted JSON options and argparse's abbreviations name the same option.
-                    "self.all(arg, !arg.startsWith('-') || "
-                    f"!{_cel_list(RESERVED_ARGS)}.exists(reserved, size(arg) > 2 && "
-                    "reserved.startsWith(arg.split('=')[0].split('.')[0].split(' ')[0].replace('_', '-'))))",
-                    "an argument is one that the operator sets itself. Reserved: "
-                    + ", ".join(RESERVED_ARGS)
-                    + ". Use the fields of spec.model, spec.engine and spec.cache instead",
-                )
-            ),
         ),
     ] = []
     env: Annotated[
         Env,
         Field(
-            description="More environment for the engine container. Names that the operator sets itself are refused.",
-            json_schema_extra=rules(
-                rule(
-                    f"self.all(entry, !(entry.name in {_cel_list(RESERVED_ENV)}))",
-                    "a variable is one that the operator sets itself. Reserved: " + ", ".join(RESERVED_ENV),
-                )
-            ),
+            description="More environment for the engine container. Names that the operator sets itself are refused."
         ),
     ] = []
     resources: Annotated[
@@ -238,13 +190,8 @@ class EngineSpec(Model):
         "json_schema_extra": rules(
             rule(
                 "self.device != 'CPU' || self.blockSize % 32 == 0",
-                "on a CPU the blockSize must be a multiple of 32",
+                "must be a multiple of 32 where device is CPU",
                 path=".blockSize",
-            ),
-            rule(
-                "!has(self.kvCacheMemory) || quantity(self.kvCacheMemory).isGreaterThan(quantity('63Mi'))",
-                "kvCacheMemory must be at least 64Mi",
-                path=".kvCacheMemory",
             ),
         )
     }
@@ -260,9 +207,16 @@ class CacheSpec(Model):
     memory: Annotated[
         Quantity,
         Field(
+            json_schema_extra=rules(
+                rule(
+                    "!isQuantity(self) || (quantity(self).compareTo(quantity('128Mi')) >= 0 && "
+                    "quantity(self).compareTo(quantity('64Ti')) <= 0)",
+                    "must be at least 128Mi and at most 64Ti",
+                )
+            ),
             description=(
                 "Memory for cached KV in the LMCache server. The pod's memory limit follows from it: 10 % and 1Gi more."
-            )
+            ),
         ),
     ] = "4Gi"
     chunk_size: Annotated[
@@ -278,33 +232,11 @@ class CacheSpec(Model):
         str | None,
         Field(min_length=1, max_length=512, description="Image with LMCache. Default: the operator's."),
     ] = None
-    env: Annotated[
-        Env,
-        Field(
-            description="More environment for the LMCache server.",
-            json_schema_extra=rules(
-                rule(
-                    f"self.all(entry, !(entry.name in {_cel_list(RESERVED_ENV)}))",
-                    "a variable is one that the operator sets itself. Reserved: " + ", ".join(RESERVED_ENV),
-                )
-            ),
-        ),
-    ] = []
+    env: Annotated[Env, Field(description="More environment for the LMCache server.")] = []
     cpu: Annotated[Quantity, Field(description="CPU request of the LMCache server; it has no CPU limit.")] = "500m"
     template: Annotated[PodTemplate, Field(description="A partial pod template for the LMCache server's pod.")] = (
         PodTemplate()
     )
-
-    model_config = Model.model_config | {
-        "json_schema_extra": rules(
-            rule(
-                "quantity(self.memory).isGreaterThan(quantity('127Mi')) && "
-                "quantity(self.memory).isLessThan(quantity('65Ti'))",
-                "memory must be at least 128Mi and at most 64Ti",
-                path=".memory",
-            )
-        )
-    }
 
 
 class RouterSpec(Model):
@@ -324,10 +256,11 @@ class RouterSpec(Model):
         ),
     ] = Policy.PREFIX_AWARE
     session_header: Annotated[
-        Line | None,
+        str | None,
         Field(
             pattern=r"^[A-Za-z][A-Za-z0-9-]*$",
             max_length=64,
+            json_schema_extra=pattern_message("must be a header name: letters, digits and '-', such as x-session-id"),
             description="Request header that names a session, such as x-session-id. Helps, is never needed.",
         ),
     ] = None
@@ -358,12 +291,12 @@ class ServiceSpec(Model):
         "json_schema_extra": rules(
             rule(
                 "self.cache.chunkSize % self.engine.blockSize == 0",
-                "cache.chunkSize must be a multiple of engine.blockSize",
+                "must be a multiple of engine.blockSize",
                 path=".cache.chunkSize",
             ),
             rule(
                 "!has(self.engine.maxModelLen) || self.engine.maxModelLen > self.cache.chunkSize",
-                "engine.maxModelLen must be larger than cache.chunkSize: a prompt of less than a chunk is never shared",
+                "must be larger than cache.chunkSize: a prompt of less than a chunk is never shared",
                 path=".engine.maxModelLen",
             ),
         )
