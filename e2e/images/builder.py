@@ -52,7 +52,7 @@ class Buildah:
             self._build_base()
         arguments = {"BASE": ref(BASE), **_parents(image)}
         mounts = [f"--volume={path}:{path}:ro" for path in _HOST_SETTINGS if Path(path).exists()]
-        self._bud(image, context, [*mounts, "--layers", *_build_args(arguments)])
+        self._bud(image, context, [*mounts, f"--layers={str(image.layers).lower()}", *_build_args(arguments)])
 
     def save(self, image: str, archive: Path) -> None:
         """Write the image uncompressed, which is much faster."""
