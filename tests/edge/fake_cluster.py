@@ -70,6 +70,11 @@ class FakeCluster:
 
     # What the operator writes.
 
+    async def read(self, obj: Json) -> Json | None:
+        """See `Cluster`."""
+        stored = self._stored.get(_name(obj))
+        return self._made(stored) if stored else None
+
     async def apply(self, obj: Json) -> Json:
         """See `Cluster`."""
         assert (obj["apiVersion"], obj["kind"]) in PLURALS, f"the operator knows no path for {obj['kind']}"
@@ -190,7 +195,7 @@ class FakeCluster:
     def _render(self, name: Name) -> Json:
         stored = self._stored[name]
         if stored.rendered is None:
-            stored.rendered = self._made(stored)
+            stored.rendered = trimmed(self._made(stored))
         return stored.rendered
 
     def _made(self, stored: Stored) -> Json:
@@ -199,7 +204,7 @@ class FakeCluster:
         obj["metadata"] |= stored.added | {"managedFields": fields}
         if stored.status:
             obj["status"] = stored.status
-        return trimmed(obj)
+        return obj
 
 
 @dataclass

@@ -96,6 +96,11 @@ class World:
                 status = dict.fromkeys(names, wanted) | {"observedGeneration": obj["metadata"]["generation"]}
                 self.cluster.set_status(obj, status)
 
+    def condition(self, kind: str) -> Json:
+        """Return a condition of the service; KeyError if it has none of that type."""
+        status = self.cluster.find("LLMCacheService", "chat")["status"]
+        return {condition["type"]: condition for condition in status["conditions"]}[kind]
+
     def end_state(self) -> list[Json]:
         """Everything there is, less what differs from run to run without meaning anything."""
         return [_meaning(obj) for obj in self.cluster.objects()]

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from llmcache_operator.edge.cluster import CHILD_MANAGER
 from llmcache_operator.edge.errors import ApiError
+from llmcache_operator.edge.watching import owner_of
 from tests.edge.fake_cluster import Call, Crash
 from tests.edge.scenario import World, service
 
@@ -159,3 +161,32 @@ async def test_a_restart_writes_no_more_than_one_apply_per_child(scenario: str) 
     applies = [(call.kind, call.name) for call in world.cluster.calls if call.verb == "apply"]
     assert len(applies) == len(set(applies))
     assert versions == {obj["metadata"]["uid"]: obj["metadata"]["resourceVersion"] for obj in world.cluster.objects()}
+
+
+async def test_what_others_have_under_the_name_of_a_child_is_left_alone_and_told() -> None:
+    world = World()
+    world.cluster.put(service())
+    meta = {"name": "chat-router", "namespace": "ns"}
+    theirs = world.cluster.put({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})
+
+    await world.step()
+
+    assert world.cluster.find("ServiceAccount", "chat-router") == theirs
+    assert world.condition("Stalled")["reason"] == "NameTaken"
+
+
+async def test_an_orphan_of_ours_is_adopted_again() -> None:
+    world = World()
+    world.cluster.put(service())
+    await world.settle()
+    orphan = world.cluster.find("Service", "chat-engine")
+    world.cluster.remove(world.cluster.find("LLMCacheService", "chat"))
+    del orphan["metadata"]["ownerReferences"]
+    world.cluster.put(orphan, CHILD_MANAGER)
+
+    resource = world.cluster.put(service())
+    await world.settle()
+
+    owner = owner_of(world.cluster.find("Service", "chat-engine"))
+    assert owner is not None
+    assert owner["uid"] == resource["metadata"]["uid"]

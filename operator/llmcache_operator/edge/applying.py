@@ -6,8 +6,10 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from llmcache_operator.api.conditions import Reason
 from llmcache_operator.core.content import fingerprint
 from llmcache_operator.core.values import Json, ObjectRef, Plan, Rejection
+from llmcache_operator.edge.cluster import CHILD_MANAGER
 from llmcache_operator.edge.errors import ApiError, RetryLaterError
 from llmcache_operator.edge.memory import Applied, Memory, Refused, ref_of, trimmed, version_of
 
@@ -22,6 +24,9 @@ REFUSAL_PAUSE = 30.0
 
 PATIENCE = 3
 """Failures in a row of one child before it is reported: a hiccup is nobody's business."""
+
+# Source: k8s.io/apimachinery/pkg/api/validation/objectmeta.go, ValidateOwnerReferences.
+_OTHER_CONTROLLER = "Only one reference can have Controller set to true"
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +73,22 @@ class Application:
             self.rejections.append(refused.rejection)
             return
         try:
+            if live is None:
+                await self._refuse_if_taken(desired)
             answer = trimmed(await self.cluster.apply(desired))
         except ApiError as error:
             self._note_failure(ref, wanted, error)
         else:
             self._note_success(ref, wanted, live, answer)
+
+    async def _refuse_if_taken(self, desired: Json) -> None:
+        """Look before a forced apply takes over what a user happens to have under the name of a child.
+
+        What we once wrote is ours, also when its owner or labels were torn off or it was orphaned.
+        """
+        held = await self.cluster.read(desired)
+        if held is not None and CHILD_MANAGER not in managers(held):
+            raise ApiError(422, Reason.NAME_TAKEN, f"{held['kind']} {held['metadata']['name']} is somebody else's")
 
     def _holds(self, ref: ObjectRef, wanted: str, live: Json | None) -> bool:
         """Whether the child is as our last apply of this very intent left it."""
@@ -97,7 +113,8 @@ class Application:
             raise NamespaceGoneError(error.message) from None
         if error.hits_all:
             raise RetryLaterError(f"{ref.kind} {ref.name}: {error}", after=error.retry_after) from None
-        rejection = Rejection(ref, error.code, error.reason, error.message)
+        reason = Reason.NAME_TAKEN if _OTHER_CONTROLLER in error.message else error.reason
+        rejection = Rejection(ref, error.code, reason, error.message)
         if error.transient:
             self._note_stumble(ref, rejection, error)
             return
@@ -125,3 +142,8 @@ class Application:
         self.memory.deleted[meta["uid"]] = self.now
         self.memory.applied.pop(ref, None)
         log.info("deleted %s %s", ref.kind, ref.name, extra={"about": self.about})
+
+
+def managers(obj: Json) -> set[str]:
+    """Name everybody who set a field of an object."""
+    return {entry.get("manager", "") for entry in obj["metadata"].get("managedFields", ())}

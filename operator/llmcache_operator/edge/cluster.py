@@ -51,6 +51,9 @@ _JSON = "application/json"
 class Cluster(Protocol):
     """Writes to a cluster, and the few reads that no watch serves. Every method raises `ApiError`."""
 
+    async def read(self, obj: Json) -> Json | None:
+        """Look for the object that the server holds under this kind and name."""
+
     async def apply(self, obj: Json) -> Json:
         """Server-side apply, forced, as `CHILD_MANAGER`; the object as the server now holds it."""
 
@@ -88,11 +91,23 @@ def path_to(obj: Json) -> str:
 
 
 class HttpCluster:
-    """A `Cluster` over HTTP. Lease calls pass the limiter by: losing the lead to one's own queue is absurd."""
+    """A `Cluster` over HTTP. `bucket` limits the writes of children, status and Events.
+
+    Reads are few. The Lease must not be lost to one's own queue.
+    """
 
     def __init__(self, client: ApiClient, bucket: TokenBucket) -> None:
         self._client = client
         self._bucket = bucket
+
+    async def read(self, obj: Json) -> Json | None:
+        """See `Cluster`."""
+        try:
+            return await self._call("GET", path_to(obj))
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
 
     async def apply(self, obj: Json) -> Json:
         """See `Cluster`."""
@@ -147,7 +162,6 @@ class HttpCluster:
 
     async def list_versions(self, kind: tuple[str, str], namespace: str | None, label: str) -> dict[str, str]:
         """UIDs and resource versions of the objects with a label, from the server's watch cache."""
-        await self._bucket.take()
         query = {"labelSelector": label, "resourceVersion": "0"}
         accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
         listed = await self._call("GET", path_of(*kind, namespace), query=query, accept=accept)
