@@ -42,7 +42,7 @@ class Cluster:
         if not 0 <= self.slot < SLOTS:
             raise ClusterError(f"cluster {self.name}: slot {self.slot} is not in 0..{SLOTS - 1}")
         # sun_path has 108 bytes; the kubelet adds the longest ending.
-        if len(str(self.folder / "kubelet/device-plugins/kubelet.sock")) > 100:
+        if len(str(self.folder / "kubelet/pod-resources/kubelet.sock")) > 100:
             raise ClusterError(f"{self.folder} is too long for sockets: set XDG_STATE_HOME to a shorter path")
 
     @property
