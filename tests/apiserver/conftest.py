@@ -1,15 +1,25 @@
-"""One real API server for all tests of this folder."""
+"""One real API server for all tests of this folder, and the operator against it."""
 
 from __future__ import annotations
 
+import json
+import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from e2e.kube import Kube
+from tests.apiserver.operator_process import OperatorProcess
 from tests.apiserver.server import ApiServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from tests.apiserver.operator_process import OperatorProcess as Process
+
+REPOSITORY = Path(__file__).parents[2]
+SYSTEM = "llmcache-system"
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +31,53 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def operator_kubeconfig(api_server: ApiServer) -> Path:
+    """The credentials of the operator's ServiceAccount, once deploy/kustomize/base is installed."""
+    system = Kube(api_server.kubeconfig, SYSTEM)
+    base = str(REPOSITORY / "deploy" / "kustomize" / "base")
+    system.run("apply", "--server-side", "--force-conflicts", "-k", base)
+    system.run("wait", "--for=condition=Established", "crd/llmcacheservices.llmcache.dev", "--timeout=20s")
+    token = system.run("create", "token", "llmcache-operator", "--duration=3h").strip()
+    config = json.loads(api_server.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": token}
+    path = api_server.folder / "operator.kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.fixture
+def kube(api_server: ApiServer, operator_kubeconfig: Path) -> Iterator[Kube]:
+    """A namespace of its own, as the administrator sees it."""
+    namespace = f"t-{uuid.uuid4().hex[:8]}"
+    kube = Kube(api_server.kubeconfig, namespace)
+    kube.run("create", "namespace", namespace)
+    yield kube
+    kube.run("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture
+def start_operator(operator_kubeconfig: Path, tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Start operators; afterwards none is left, and none of them said anything that only a bug says."""
+    started: list[OperatorProcess] = []
+
+    def start(*args: str) -> OperatorProcess:
+        log_file = tmp_path / f"operator-{len(started)}.log"
+        started.append(OperatorProcess(operator_kubeconfig, log_file, args))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if not process.ended:
+            assert process.stop() == 0, process.log_file.read_text()
+        assert "raceback" not in process.log_file.read_text()
+
+
+@pytest.fixture
+def operator(start_operator: Callable[..., Process]) -> Process:
+    """An operator at work."""
+    process = start_operator()
+    process.wait_until_leading()
+    return process

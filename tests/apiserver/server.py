@@ -48,6 +48,7 @@ class ApiServer:
 
     folder: Path
     port: int = field(default_factory=free_port)
+    etcd_port: int = field(default_factory=free_port)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -72,9 +73,8 @@ class ApiServer:
         self.kubeconfig.write_text(self._for_loopback("admin"))
         (self.folder / "controllers.kubeconfig").write_text(self._for_loopback("admin"))
         (self.folder / "etc" / "audit.json").write_text(json.dumps(configs.audit_policy()))
-        etcd = f"http://127.0.0.1:{free_port()}"
-        self._run(binaries["etcd"], self._etcd_flags(etcd))
-        self._run(binaries["kube-apiserver"], self._api_server_flags(etcd))
+        self._run(binaries["etcd"], self._etcd_flags())
+        self._run(binaries["kube-apiserver"], self._api_server_flags())
         wait_until(self._ready, "kube-apiserver serves", seconds=START_SECONDS)
         self._run(binaries["kube-controller-manager"], self._controller_flags())
 
@@ -84,6 +84,15 @@ class ApiServer:
             process.send_signal(signal.SIGKILL)
             process.wait()
 
+    def restart_api_server(self) -> None:
+        """Kill kube-apiserver and start another one on the same data and port."""
+        old = next(process for process in self.processes if "kube-apiserver" in str(process.args))
+        old.kill()
+        old.wait()
+        self.processes.remove(old)
+        self._run(build.paths()["kube-apiserver"], self._api_server_flags())
+        wait_until(self._ready, "kube-apiserver serves again", seconds=START_SECONDS)
+
     def writes(self) -> list[dict[str, Any]]:
         """Every write that was asked for so far, from the audit log."""
         lines = self._layout.audit_log.read_text().splitlines()
@@ -91,7 +100,7 @@ class ApiServer:
 
     def _run(self, program: Path, flags: dict[str, object]) -> None:
         argv = [str(program), *(f"--{flag}={value}" for flag, value in flags.items())]
-        log = (self.folder / "log" / f"{program.name}.log").open("wb")
+        log = (self.folder / "log" / f"{program.name}.log").open("ab")
         with log:
             self.processes.append(subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder))
 
@@ -111,7 +120,8 @@ class ApiServer:
     def _tails(self) -> str:
         return "\n".join(log.read_text()[-2000:] for log in (self.folder / "log").glob("*.log"))
 
-    def _etcd_flags(self, clients: str) -> dict[str, object]:
+    def _etcd_flags(self) -> dict[str, object]:
+        clients = f"http://127.0.0.1:{self.etcd_port}"
         peers = f"http://127.0.0.1:{free_port()}"
         return {
             "data-dir": self.folder / "etcd",
@@ -124,10 +134,10 @@ class ApiServer:
             "log-level": "warn",
         }
 
-    def _api_server_flags(self, etcd: str) -> dict[str, object]:
+    def _api_server_flags(self) -> dict[str, object]:
         keys = self._layout.pki
         return {
-            "etcd-servers": etcd,
+            "etcd-servers": f"http://127.0.0.1:{self.etcd_port}",
             "bind-address": "127.0.0.1",
             "advertise-address": "127.0.0.1",
             "endpoint-reconciler-type": "none",

@@ -99,7 +99,8 @@ class World:
     def condition(self, kind: str) -> Json:
         """Return a condition of the service; KeyError if it has none of that type."""
         status = self.cluster.find("LLMCacheService", "chat")["status"]
-        return {condition["type"]: condition for condition in status["conditions"]}[kind]
+        by_type: dict[str, Json] = {condition["type"]: condition for condition in status["conditions"]}
+        return by_type[kind]
 
     def end_state(self) -> list[Json]:
         """Everything there is, less what differs from run to run without meaning anything."""

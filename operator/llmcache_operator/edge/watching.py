@@ -167,11 +167,12 @@ async def _index_service(*, body: Any, **_: Any) -> dict[ServiceKey, Json]:
     return {ServiceKey(body["metadata"]["namespace"], body["metadata"]["name"]): trimmed(dict(body))}
 
 
-async def _index_child(*, body: Any, **_: Any) -> dict[str, Json] | None:
+# An index forgets an object for an empty dict; for None, kopf would keep what it had.
+async def _index_child(*, body: Any, **_: Any) -> dict[str, Json]:
     owner = owner_of(body)
-    return {owner["uid"]: trimmed(dict(body))} if owner else None
+    return {owner["uid"]: trimmed(dict(body))} if owner else {}
 
 
-async def _index_pod(*, body: Any, **_: Any) -> dict[ServiceKey, Json] | None:
+async def _index_pod(*, body: Any, **_: Any) -> dict[ServiceKey, Json]:
     label = (body["metadata"].get("labels") or {}).get(SERVICE_LABEL)
-    return {ServiceKey(body["metadata"]["namespace"], label): trimmed(dict(body))} if label else None
+    return {ServiceKey(body["metadata"]["namespace"], label): trimmed(dict(body))} if label else {}
