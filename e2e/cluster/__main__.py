@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from e2e.cluster import images, lifecycle, slots
 from e2e.cluster.console import console
@@ -21,7 +22,7 @@ def main() -> None:
     try:
         command(arguments)
     except ClusterError as error:
-        console.print(f"[red]error:[/red] {error}", markup=True)
+        console.print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
         sys.exit(1)
 
 
@@ -43,13 +44,13 @@ def _parser() -> argparse.ArgumentParser:
     add("kubeconfig", _kubeconfig, "print the administrator's kubeconfig")
     add("audit-log", _audit_log, "print the API server's log of writes, one JSON event a line")
     load = add("load", _load, "make container images known to the cluster, and keep them for later ones")
-    load.add_argument("archive", nargs="+", help="a docker or OCI archive, or - for stdin")
+    load.add_argument("image", nargs="+", help="a docker or OCI archive, - for stdin, or an image in the cache")
     return parser
 
 
 def _up(arguments: argparse.Namespace) -> None:
     cluster = lifecycle.up(arguments.name)
-    console.print(f"cluster {cluster.name} is up: export KUBECONFIG={cluster.kubeconfig}")
+    console.print(f"cluster {cluster.name} is up: export KUBECONFIG={cluster.kubeconfig}", soft_wrap=True)
 
 
 def _down(arguments: argparse.Namespace) -> None:
@@ -78,20 +79,25 @@ def _audit_log(arguments: argparse.Namespace) -> None:
 
 
 def _load(arguments: argparse.Namespace) -> None:
-    for archive in arguments.archive:
-        if archive == "-":
+    refs: list[str] = []
+    for image in arguments.image:
+        if image == "-":
             with tempfile.NamedTemporaryFile(suffix=".tar") as spool:
                 shutil.copyfileobj(sys.stdin.buffer, spool)
                 spool.flush()
-                _import(Path(spool.name))
+                refs += _import(Path(spool.name))
+        elif Path(image).exists():
+            refs += _import(Path(image))
         else:
-            _import(Path(archive))
-    images.sync(arguments.name)
+            refs.append(image)
+    images.sync(arguments.name, refs)
 
 
-def _import(archive: Path) -> None:
+def _import(archive: Path) -> list[str]:
+    refs = images.names_in(archive)
     # A person may load the same tag with other content.
-    images.import_archive(archive, refs=images.names_in(archive), replace=True)
+    images.import_archive(archive, refs=refs, replace=True)
+    return refs
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -21,21 +22,21 @@ from e2e.cluster.versions import MODULES, GoModule
 _OLDEST_GO = (1, 21)
 
 
-def ensure() -> dict[str, Path]:
-    """Return the path of every binary by name, after building those that the cache lacks.
+def ensure(modules: Sequence[GoModule] = MODULES) -> dict[str, Path]:
+    """Return the path of every binary of the modules by name, after building those that the cache lacks.
 
     Raises ClusterError that names the component and its log if a build fails.
     """
-    for module in MODULES:
+    for module in modules:
         if not _folder(module).exists():
             with exclusive(cache_folder() / "bin" / ".lock", "building the cluster's binaries"):
                 _build(module)
-    return paths()
+    return paths(modules)
 
 
-def paths() -> dict[str, Path]:
-    """Where every binary lies once it is built, by name."""
-    return {binary: _folder(module) / binary for module in MODULES for binary in module.binaries}
+def paths(modules: Sequence[GoModule] = MODULES) -> dict[str, Path]:
+    """Return where every binary of the modules lies once it is built, by name."""
+    return {binary: _folder(module) / binary for module in modules for binary in module.binaries}
 
 
 def _folder(module: GoModule) -> Path:

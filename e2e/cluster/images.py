@@ -10,7 +10,7 @@ import json
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -55,15 +55,20 @@ def import_archive(path: Path, *, refs: Sequence[str], replace: bool = False) ->
         scratch.rename(_index())
 
 
-def sync(name: str) -> None:
-    """Give a running cluster the images of the cache that it lacks.
+def sync(name: str, refs: Iterable[str] | None = None) -> None:
+    """Give a running cluster those of `refs`, or of all images in the cache, that it lacks.
 
     As long as it holds no container, it gets a new clone, which takes a second; else they are copied.
+    Raises ClusterError if the cache does not hold one of `refs`, or there is no such cluster.
     """
+    cached = available()
+    wanted = set(cached if refs is None else refs)
+    if unknown := wanted - cached.keys():
+        raise ClusterError(f"not in the image cache: {', '.join(sorted(unknown))}; `make images` builds them")
     cluster = slots.get(name)
     node = containerd.Client(cluster.containerd_socket)
     has = node.images()
-    lacking = [ref for ref, digest in available().items() if has.get(ref) != digest]
+    lacking = sorted(ref for ref in wanted if has.get(ref) != cached[ref])
     if not lacking:
         return
     with step(f"giving {name} the images {', '.join(lacking)}"):
@@ -121,7 +126,7 @@ def clone(cluster: Cluster) -> None:
 
 def names_in(archive: Path) -> list[str]:
     """Return the image names that a docker archive (manifest.json) or an OCI archive (index.json) holds."""
-    with tarfile.open(archive) as tar:
+    with _open(archive) as tar:
         members = tar.getnames()
         if "manifest.json" in members:
             manifest = json.load(_member(tar, "manifest.json"))
@@ -130,6 +135,13 @@ def names_in(archive: Path) -> list[str]:
             index = json.load(_member(tar, "index.json"))
             return [name for image in index["manifests"] if (name := _oci_name(image.get("annotations", {})))]
     raise ClusterError(f"{archive} is neither a docker archive nor an OCI archive")
+
+
+def _open(archive: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(archive)
+    except (OSError, tarfile.ReadError) as error:
+        raise ClusterError(f"{archive} cannot be read as a tar archive: {error}") from error
 
 
 def _oci_name(annotations: dict[str, str]) -> str | None:

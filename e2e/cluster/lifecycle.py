@@ -60,7 +60,6 @@ def up(name: str) -> Cluster:
         _start(cluster, node)
         with step("a Ready node"):
             _wait_for_node(cluster)
-        images.sync(name)
     return cluster
 
 
@@ -130,7 +129,16 @@ def _kill(cluster: Cluster) -> None:
 
 
 def _wait_for_node(cluster: Cluster) -> None:
+    """Wait until pods can be made: they need the node, and an account that the controller manager makes."""
     jsonpath = '{.status.conditions[?(@.type=="Ready")].status}'
-    node = ["get", "node", cluster.name, "--ignore-not-found", f"--output=jsonpath={jsonpath}"]
-    if not process.wait_until(lambda: kubectl(cluster.kubeconfig, node) == "True", seconds=60):
-        raise ClusterError(f"node {cluster.name} is not Ready: see {cluster.log('kubelet')}")
+    ready = ["get", "node", cluster.name, "--ignore-not-found", f"--output=jsonpath={jsonpath}"]
+    account = ["get", "serviceaccount", "default", "--ignore-not-found", "--output=name"]
+
+    def usable() -> bool:
+        return kubectl(cluster.kubeconfig, ready) == "True" and kubectl(cluster.kubeconfig, account) != ""
+
+    if not process.wait_until(usable, seconds=60):
+        raise ClusterError(
+            f"node {cluster.name} is not Ready, or has no service account: see "
+            f"{cluster.log('kubelet')} and {cluster.log('kube-controller-manager')}"
+        )

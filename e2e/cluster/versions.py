@@ -44,4 +44,5 @@ KUBERNETES = GoModule(
 )
 ETCD = GoModule("etcd", "go.etcd.io/etcd/server/v3", {"etcd": "go.etcd.io/etcd/server/v3"})
 COREDNS = GoModule("coredns", "github.com/coredns/coredns", {"coredns": "github.com/coredns/coredns"})
+# What a cluster runs. Other tools get a folder under go/ and a GoModule of their own, and `build.ensure([IT])`.
 MODULES = (ETCD, COREDNS, KUBERNETES)

@@ -31,7 +31,7 @@ def ensure(name: str, *, engine: str = "buildah") -> dict[str, str]:
             _build(builder, image, context)
             with _archive(builder, image) as archive:
                 cluster_images.import_archive(archive, refs=[ref(image)])
-    cluster_images.sync(name)
+    cluster_images.sync(name, refs().values())
     return refs()
 
 
