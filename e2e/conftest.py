@@ -1,9 +1,11 @@
 """Gives end-to-end tests their cluster: `pytest e2e --cluster=local|kind|existing`."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_kind import KindCluster
 
 from e2e.cluster import lifecycle, slots
 from e2e.cluster.handle import Existing, Handle, KindMade, Local
@@ -38,7 +40,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if kind == "local":
         yield from _local(name, keep=keep)
     elif kind == "kind":
-        yield from _kind(name, keep=keep)
+        yield from _kind(request.config, name, keep=keep)
     else:
         yield _existing(request.config.getoption("context"), tmp_path_factory.mktemp("existing"))
 
@@ -53,10 +55,14 @@ def _local(name: str, *, keep: bool) -> Iterator[Handle]:
             lifecycle.down(name)
 
 
-def _kind(name: str, *, keep: bool) -> Iterator[Handle]:
-    from pytest_kind import KindCluster  # noqa: PLC0415  # it makes a folder, and needs requests and pykube
-
-    kind = KindCluster(f"llmcache-{name}")
+def _kind(config: pytest.Config, name: str, *, keep: bool) -> Iterator[Handle]:
+    if shutil.which("docker") is None:
+        raise pytest.UsageError("--cluster=kind needs Docker; --cluster=local does not")
+    # Else pytest-kind 22.11 fetches a kind of 2022, whose Kubernetes 1.25 lacks much of what the CRD uses.
+    program = config.getoption("kind_bin") or shutil.which("kind")
+    if program is None:
+        raise pytest.UsageError("--cluster=kind needs kind on PATH, or --kind-bin=FILE")
+    kind = KindCluster(f"llmcache-{name}", image=config.getoption("kind_image"), kind_path=Path(program))
     kind.create()
     try:
         yield KindMade(kind)

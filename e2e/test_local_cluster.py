@@ -32,7 +32,7 @@ COMPONENTS = (
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _only_local(request: pytest.FixtureRequest) -> None:
     if request.config.getoption("cluster") != "local":
         pytest.skip("these tests are about the local cluster")
