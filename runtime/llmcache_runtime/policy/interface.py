@@ -34,7 +34,6 @@ class RequestKey:
     chunks: chained hashes, one for each full chunk of the canonical text; equal i-th ones mean equal text up to there.
     tokens: estimated length of the prompt.
     home: a hash that stays the same over the turns of a conversation and differs between conversations.
-    continues: the request carries earlier turns, so some engine has probably served them.
     streams: the first token will be seen when it comes.
     session: the value of the session header, where one is configured and sent.
     """
@@ -42,7 +41,6 @@ class RequestKey:
     chunks: tuple[int, ...] = ()
     tokens: int = 0
     home: int = 0
-    continues: bool = False
     streams: bool = True
     session: bytes | None = None
 

@@ -51,9 +51,12 @@ _decode = msgspec.json.Decoder(_Body).decode
 def request_key(body: bytes, session: bytes | None = None) -> RequestKey:
     """Compute the key of a JSON body; any other body gets one without chunks, which is routed by load alone."""
     try:
-        request = _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _key(_decode(body), session)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return RequestKey(tokens=len(body) // BYTES_PER_TOKEN, home=digest(body), streams=False, session=session)
+
+
+def _key(request: _Body, session: bytes | None) -> RequestKey:
     scope = digest(_FIELD.join(((request.model or "").encode(), (request.cache_salt or "").encode())))
     preamble = bytes(request.tools) + bytes(request.documents) + _text(request.system) + _text(request.instructions)
     if request.messages:
@@ -69,7 +72,6 @@ def request_key(body: bytes, session: bytes | None = None) -> RequestKey:
         chunks=chunks,
         tokens=len(text) // BYTES_PER_TOKEN,
         home=home,
-        continues=any(m.role == "assistant" for m in request.messages),
         streams=bool(request.stream),
         session=session,
     )

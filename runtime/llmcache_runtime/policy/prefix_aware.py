@@ -26,7 +26,7 @@ class Prices:
 
     reload_ratio: float = 0.35
     request: float = 64.0
-    home: float = 0.25
+    home: float = 0.6
 
 
 class PrefixAware(Fleet):

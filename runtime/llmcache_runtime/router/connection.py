@@ -1,6 +1,7 @@
 """A client's connection: requests in, one at a time; responses out, with back-pressure; limits for slow clients."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -8,6 +9,8 @@ from typing import Protocol, cast
 from llmcache_runtime.router.errors import error_body
 from llmcache_runtime.router.headers import response_head
 from llmcache_runtime.router.http1 import FramingError, Headers, Limits, Request, RequestReader
+
+_log = logging.getLogger(__name__)
 
 JSON: Headers = [(b"content-type", b"application/json")]
 _EARLY_LIMIT = 64 * 1024
@@ -120,7 +123,15 @@ class Client(asyncio.Protocol):
         self._task = self._loop.create_task(self._handle(request))
 
     async def _handle(self, request: Request) -> None:
-        await self._handler(request, self)
+        try:
+            await self._handler(request, self)
+        except Exception:
+            # A bug must end neither the router nor in a client that waits for ever.
+            _log.exception("a request failed")
+            if self.busy and not self.began:
+                self.respond(500, error_body(500, "internal_error", "the router failed"), JSON)
+            else:
+                self.abort()
 
     def _refuse(self, error: FramingError) -> None:
         body = error_body(error.status, "bad_request", error.message)
