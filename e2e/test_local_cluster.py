@@ -217,24 +217,52 @@ def test_two_clusters_side_by_side_do_not_know_each_other(t1: Cluster, namespace
     cli("status", "--name", "t1")
 
 
-def test_an_image_loaded_later_is_seen_by_a_running_cluster(
-    t1: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Not the user's own cache, so that no test image stays in it; the binaries are taken from it.
-    (tmp_path / "cache" / "llmcache").mkdir(parents=True)
-    (tmp_path / "cache" / "llmcache" / "bin").symlink_to(cache_folder() / "bin")
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Store images apart from the user's, so that none of a test stays there; take the binaries from there."""
+    folder = tmp_path / "cache" / "llmcache"
+    folder.mkdir(parents=True)
+    (folder / "bin").symlink_to(cache_folder() / "bin")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
+    """Provide an image that no cluster has: its archive and its name."""
     archive = tmp_path / "image.tar"
     with monkeypatch.context() as changed:
         changed.setattr(pause, "_COMMAND", ["/bin/sh", "-c", "sleep 1000"])
-        ref = pause.write_archive(archive)
+        return archive, pause.write_archive(archive)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_an_image_loaded_later_is_seen_by_a_cluster_that_runs_pods(
+    t1: Cluster, namespace: str, image: tuple[Path, str]
+) -> None:
+    archive, ref = image
     deploy(t1, namespace, "running")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     cli("load", "--name", "t1", str(archive))
 
     assert ref in images.available()
     deploy(t1, namespace, "later", image=ref)
     wait_ready(t1, namespace, "running")
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_an_image_loaded_before_the_first_pod_is_linked_and_not_copied(image: tuple[Path, str]) -> None:
+    archive, ref = image
+    t4 = up("t4")
+    try:
+        cli("load", "--name", "t4", str(archive))
+        deploy(t4, "default", "first", image=ref)
+
+        blobs = list((t4.folder / "containerd/root/io.containerd.content.v1.content/blobs/sha256").iterdir())
+        assert blobs
+        assert all(blob.is_symlink() for blob in blobs)
+        cli("status", "--name", "t4")
+    finally:
+        cli("down", "--name", "t4")
 
 
 def traces(cluster: Cluster) -> dict[str, list[str]]:

@@ -20,7 +20,7 @@ def apply(cluster: Cluster) -> None:
         folder.chmod(0o777)
     objects = {"apiVersion": "v1", "kind": "List", "items": manifests(cluster)}
     command = ["apply", "--server-side", "--force-conflicts", "--field-manager=e2e-cluster", "-f", "-"]
-    kubectl(cluster.kubeconfig, command, stdin=json.dumps(objects))
+    kubectl(cluster.kubeconfig, command, stdin=json.dumps(objects), seconds=60)
 
 
 def manifests(cluster: Cluster) -> list[dict[str, Any]]:
