@@ -60,12 +60,13 @@ def _down(arguments: argparse.Namespace) -> None:
 
 def _status(arguments: argparse.Namespace) -> None:
     cluster = slots.get(arguments.name)
-    table = Table("component", "pid", "health", "log", title=f"{cluster.name} at {cluster.server}")
+    table = Table("component", "pid", "health", title=f"{cluster.name} at {cluster.server}")
     states = lifecycle.status(cluster)
     for state in states:
         health = "[green]works[/green]" if state.healthy else "[red]silent[/red]" if state.pid else "[red]ended[/red]"
-        table.add_row(state.component, str(state.pid or ""), health, str(cluster.log(state.component)))
+        table.add_row(state.component, str(state.pid or ""), health)
     console.print(table)
+    console.print(f"logs: {cluster.log('*')}", soft_wrap=True)
     sys.exit(0 if all(state.healthy for state in states) else 1)
 
 
