@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from e2e.cluster.errors import ClusterError
 from e2e.cluster.layout import cache_folder
 
 _POLL_SECONDS = 0.5
+_GRACE_SECONDS = 10
 _TAIL_BYTES = 4000
 
 
@@ -27,12 +29,13 @@ def logged(command: Sequence[str], doing: str, *, seconds: float, env: Mapping[s
     argv = ["nice", *command]
     with (
         log.open("wb") as out,
-        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env) as run,
+        # A group of its own, so that what the program started ends with it.
+        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, process_group=0) as run,
     ):
         try:
             _watch(run, doing, log, begin + seconds)
         except BaseException:
-            run.terminate()
+            _end(run)
             raise
     if run.returncode != 0:
         raise ClusterError(f"{doing} failed ({run.returncode}); the log is {log} and ends with:\n{_tail(log, 15)}")
@@ -49,6 +52,14 @@ def _watch(run: subprocess.Popen[bytes], doing: str, log: Path, until: float) ->
             else:
                 return
     raise ClusterError(f"{doing} did not end in time; the log is {log} and ends with:\n{_tail(log, 15)}")
+
+
+def _end(run: subprocess.Popen[bytes]) -> None:
+    os.killpg(run.pid, signal.SIGTERM)
+    try:
+        run.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
 
 
 def _log(doing: str) -> Path:
