@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from llmcache_runtime import gate
-from llmcache_runtime.fingerprint import ModelFile
+from llmcache_runtime.fingerprint import ModelFile, fingerprint
 
 PATIENCE_SECONDS = 60
 
@@ -133,7 +133,7 @@ def test_a_model_that_changes_while_it_is_read_is_read_again(
             (model / "model.safetensors").write_bytes(b"longer weights")
         return digest
 
-    untouched = gate.fingerprint
+    untouched = fingerprint
     monkeypatch.setattr(gate, "fingerprint", disturbed)
     during = gate.link_model(model, run_folder, "1d")
     assert reads == 2
