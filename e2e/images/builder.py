@@ -10,6 +10,7 @@ from typing import Protocol
 from e2e.cluster import packages
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.layout import cache_folder
+from e2e.cluster.shell import run
 from e2e.images.progress import logged
 from e2e.images.spec import BASE, IMAGES, Image, ref, staged
 
@@ -48,6 +49,8 @@ class Buildah:
 
     def build(self, image: Image, context: Path) -> None:
         """Build the image, and first its base if that is missing."""
+        # A build that was killed leaves its working containers, which may be as large as the image.
+        run([*self._buildah(), "rm", "--all"], seconds=_SAVE_SECONDS)
         if not self.has(ref(BASE)):
             self._build_base()
         arguments = {"BASE": ref(BASE), **_parents(image)}
@@ -86,7 +89,10 @@ class Buildah:
 
 
 class Docker:
-    """Builds with a Docker daemon, on the base images that the Dockerfiles name."""
+    """Builds with a Docker daemon, on the base images that the Dockerfiles name.
+
+    Not run by this project's own tests: they run on machines without a daemon.
+    """
 
     def __init__(self) -> None:
         if shutil.which("docker") is None:
