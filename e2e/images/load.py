@@ -10,7 +10,7 @@ from e2e.cluster.layout import cache_folder
 from e2e.cluster.locks import exclusive
 from e2e.images.builder import Buildah, Builder, Docker
 from e2e.images.progress import logged
-from e2e.images.spec import Image, ref, refs, select, staged
+from e2e.images.spec import IMAGES, Image, ref, refs, select, staged
 
 ENGINES: Mapping[str, type[Buildah | Docker]] = {"buildah": Buildah, "docker": Docker}
 _LOAD_SECONDS = 600
@@ -38,8 +38,8 @@ def ensure(name: str, *, engine: str = "buildah") -> dict[str, str]:
 def ensure_kind(name: str, *, engine: str = "docker") -> dict[str, str]:
     """Build the images that are missing, load them into the kind cluster and return their names by short name."""
     builder = ENGINES[engine]()
-    with staged(select(())) as context:
-        for image in select(()):
+    with staged(IMAGES.values()) as context:
+        for image in IMAGES.values():
             _build(builder, image, context)
             with _archive(builder, image) as archive:
                 command = ["kind", "load", "image-archive", str(archive), "--name", name]
@@ -52,12 +52,15 @@ def _lacking(images: Sequence[Image]) -> Iterator[tuple[Sequence[Image], Path]]:
     with exclusive(cache_folder() / "buildah.lock", "building images"):
         known = cluster_images.available()
         lacking = [image for image in images if ref(image) not in known]
-        with staged(lacking) as context:
+        with staged(IMAGES.values() if lacking else ()) as context:
             yield lacking, context
 
 
 def _build(builder: Builder, image: Image, context: Path) -> None:
     if not builder.has(ref(image)):
+        # The cluster may know a parent that the builder no longer has.
+        for parent in image.parents.values():
+            _build(builder, IMAGES[parent], context)
         builder.build(image, context)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -85,7 +85,7 @@ def ref(image: Image) -> str:
 
 
 @contextmanager
-def staged(images: Sequence[Image]) -> Iterator[Path]:
+def staged(images: Collection[Image]) -> Iterator[Path]:
     """Copy what the images are made of into a folder to build from, so that nobody's edits enter a build that runs.
 
     Raises ClusterError if a file is no longer what `ref` saw.
