@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llmcache_operator.edge.cluster import Cluster
     from llmcache_operator.edge.metrics import Metrics
 
-REFUSAL_PAUSE = 30.0
+REFUSAL_PAUSE = 15.0
 """Seconds before a refused child is tried again unchanged: people mend quotas and permissions."""
 
 PATIENCE = 3

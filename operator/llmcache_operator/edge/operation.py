@@ -59,20 +59,19 @@ class Operation:
         tasks += [asyncio.create_task(self._work()) for _ in range(self._options.workers)]
         tasks += [asyncio.create_task(self._scrape()), asyncio.create_task(self._sentinel.run())]
         await asyncio.sleep(0)
-        tasks.append(asyncio.create_task(self._watch(stop)))
+        tasks.append(asyncio.create_task(self._watch()))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stop.set()
-            for task in tasks[:-1]:
+            for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
         for task in done:
             task.result()
 
-    async def _watch(self, stop: asyncio.Event) -> None:
+    async def _watch(self) -> None:
         await self._await_crd()
-        await self._watches.run(self._options.namespaces, stop)
+        await self._watches.run(self._options.namespaces)
 
     async def _await_crd(self) -> None:
         """Kopf looks for its kinds once, at its start: without the CRD it would idle for ever."""

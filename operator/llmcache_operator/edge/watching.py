@@ -77,14 +77,16 @@ class Watches:
         metas = (obj["metadata"] for obj in objects if (obj["apiVersion"], obj["kind"]) == kind)
         return {meta["uid"]: meta["resourceVersion"] for meta in metas}
 
-    async def run(self, namespaces: tuple[str, ...], stop: asyncio.Event) -> None:
-        """Watch these namespaces, or all when there are none, until told to stop."""
+    async def run(self, namespaces: tuple[str, ...]) -> None:
+        """Watch these namespaces, or all when there are none, until SIGTERM or SIGINT, which kopf takes over.
+
+        Kopf's stop flag is left alone: after a signal it waits five seconds for its own waiter of that flag.
+        """
         await kopf.operator(
             registry=self._registry(),
             settings=watch_settings(),
             clusterwide=not namespaces,
             namespaces=namespaces,
-            stop_flag=stop,
         )
 
     def _registry(self) -> kopf.OperatorRegistry:
