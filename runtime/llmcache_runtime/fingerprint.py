@@ -84,6 +84,21 @@ def fingerprint(folder: Path, files: tuple[ModelFile, ...], progress: Callable[[
     return digest.hexdigest()
 
 
+def last_change(folder: Path) -> int:
+    """Return the newest change time (ctime, ns) of anything in the folder, bookkeeping included.
+
+    Nothing sets a change time back, so ``find -L FOLDER -cnewer FILE`` with this as FILE's modification time names
+    what has been changed, replaced or moved there since. It is the storage's own clock, so no two clocks are compared.
+    """
+    newest = folder.stat().st_ctime_ns
+    for root, folders, files in os.walk(folder, followlinks=True):
+        for path in (Path(root, name) for name in (*folders, *files)):
+            # As find -L does: what a link leads to, or the link if it leads nowhere.
+            found = path.stat() if path.exists() else path.lstat()
+            newest = max(newest, found.st_ctime_ns)
+    return newest
+
+
 def _walk(root: Path, below: PurePosixPath, above: tuple[tuple[int, int], ...]) -> Iterator[ModelFile]:
     here = (root / below).stat()
     identity = (here.st_dev, here.st_ino)

@@ -5,8 +5,9 @@ weights, so LMCache never gives them KV of other weights. And no engine starts b
 that does never becomes healthy (LMCache's queue timeout), and SIGTERM doesn't end it.
 
 What it leaves in the link folder: the link ``IDENTITY-FINGERPRINT`` to the model, and ``model-path`` with the link's
-path. The modification time of ``model-path`` is the newest change time (ctime) of the files that were hashed, so that
-``find -L SOURCE -type f -cnewer model-path`` names what has changed since, without comparing clocks.
+path. Init containers don't run again when only the engine's container restarts; so that its command can tell that the
+weights have changed since, the modification time of ``model-path`` is the newest change time in the model's folder, and
+``find -L SOURCE -cnewer model-path`` names what is newer.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from llmcache_runtime.fingerprint import ModelFile, UnreadableModelError, fingerprint, list_files
+from llmcache_runtime.fingerprint import UnreadableModelError, fingerprint, last_change, list_files
 
 MODEL_PATH = "model-path"
 FINGERPRINT_DIGITS = 12
@@ -48,10 +49,9 @@ def link_model(source: Path, folder: Path, identity: str) -> Path:
 
     Repeating it with the same files changes nothing that an engine sees. Raises UnreadableModelError.
     """
-    files, digest = _settled_fingerprint(source)
+    digest, newest = _settled_fingerprint(source)
     link = folder / f"{identity}-{digest[:FINGERPRINT_DIGITS]}"
     _replace(link, lambda scratch: scratch.symlink_to(source))
-    newest = max(file.changed for file in files)
 
     def write(scratch: Path) -> None:
         scratch.write_text(str(link))
@@ -74,13 +74,14 @@ def await_cache(host: str, port: int) -> None:
     _say(f"the cache server {host}:{port} answers")
 
 
-def _settled_fingerprint(source: Path) -> tuple[tuple[ModelFile, ...], str]:
+def _settled_fingerprint(source: Path) -> tuple[str, int]:
     files = list_files(source)
     while True:
+        newest = last_change(source)
         _say(f"hashing {len(files)} files in {source}")
         digest = fingerprint(source, files, _Notice().progress)
         if (now := list_files(source)) == files:
-            return files, digest
+            return digest, newest
         _say(f"{source} changed while it was read; reading it again")
         files = now
         time.sleep(_RETRY_SECONDS)

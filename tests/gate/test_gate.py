@@ -1,6 +1,7 @@
 """The gate as the init container runs it: links, what it waits for, how it ends."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from llmcache_runtime import gate
-from llmcache_runtime.fingerprint import ModelFile, fingerprint
+from llmcache_runtime.fingerprint import ModelFile, fingerprint, last_change
 
 PATIENCE_SECONDS = 60
 
@@ -140,25 +141,53 @@ def test_a_model_that_changes_while_it_is_read_is_read_again(
     assert gate.link_model(model, run_folder, "1d") == during
 
 
-def changed_since(model: Path, run_folder: Path) -> str:
-    command = ["find", "-L", str(model), "-type", "f", "-cnewer", str(run_folder / "model-path")]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS).stdout
+def changed_since(model: Path, run_folder: Path) -> list[str]:
+    """Ask as the engine's command does."""
+    command = ["find", "-L", str(model), "-cnewer", str(run_folder / "model-path")]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    return sorted(found.stdout.splitlines())
 
 
-def test_a_later_change_is_found_by_comparing_with_the_model_path(model: Path, run_folder: Path) -> None:
+def wait_for_another_tick(model: Path) -> None:
+    """Return when the file system's clock, which is coarse, has moved past all changes so far."""
+    newest, probe = last_change(model), model.parent / "probe"
+
+    def later() -> bool:
+        probe.touch()
+        return probe.stat().st_ctime_ns > newest
+
+    wait_until(later)
+
+
+def test_weights_replaced_after_the_gate_are_found_though_size_and_times_stay(model: Path, run_folder: Path) -> None:
     weights = model / "model.safetensors"
     times = weights.stat()
     gate.link_model(model, run_folder, "1d")
     assert not changed_since(model, run_folder)
+    wait_for_another_tick(model)
+    weights.write_bytes(b"WEIGHTS")
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert changed_since(model, run_folder) == [str(weights)]
 
-    def replaced() -> bool:
-        weights.write_bytes(b"WEIGHTS")
-        os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
-        # The clock of a file system is coarse: a change in the same tick is not later yet.
-        return weights.stat().st_ctime_ns > times.st_ctime_ns
 
-    wait_until(replaced)
-    assert changed_since(model, run_folder).splitlines() == [str(weights)]
+def test_a_folder_moved_into_the_models_place_after_the_gate_is_found(
+    model: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    gate.link_model(model, run_folder, "1d")
+    wait_for_another_tick(model)
+    model.rename(tmp_path / "old")
+    other.rename(model)
+    assert str(model) in changed_since(model, run_folder)
+
+
+def test_bookkeeping_written_before_the_gate_is_no_change_after_it(model: Path, run_folder: Path) -> None:
+    wait_for_another_tick(model)
+    (model / ".cache").mkdir()
+    (model / ".cache" / "nowhere").symlink_to(model / "absent")
+    gate.link_model(model, run_folder, "1d")
+    assert not changed_since(model, run_folder)
 
 
 def test_the_gate_says_that_the_cache_servers_name_does_not_resolve(
