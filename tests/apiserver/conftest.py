@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ from tests.apiserver.server import ApiServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from tests.apiserver.operator_process import OperatorProcess as Process
 
 REPOSITORY = Path(__file__).parents[2]
 SYSTEM = "llmcache-system"
@@ -58,14 +57,13 @@ def kube(api_server: ApiServer, operator_kubeconfig: Path) -> Iterator[Kube]:
     kube.run("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
 
 
-@pytest.fixture
-def start_operator(operator_kubeconfig: Path, tmp_path: Path) -> Iterator[Callable[..., Process]]:
+@contextmanager
+def operators(kubeconfig: Path, folder: Path) -> Iterator[Callable[..., OperatorProcess]]:
     """Start operators; afterwards none is left, and none of them said anything that only a bug says."""
     started: list[OperatorProcess] = []
 
     def start(*args: str) -> OperatorProcess:
-        log_file = tmp_path / f"operator-{len(started)}.log"
-        started.append(OperatorProcess(operator_kubeconfig, log_file, args))
+        started.append(OperatorProcess(kubeconfig, folder / f"operator-{len(started)}.log", args))
         return started[-1]
 
     yield start
@@ -76,8 +74,16 @@ def start_operator(operator_kubeconfig: Path, tmp_path: Path) -> Iterator[Callab
 
 
 @pytest.fixture
-def operator(start_operator: Callable[..., Process]) -> Process:
-    """An operator at work."""
-    process = start_operator()
-    process.wait_until_leading()
-    return process
+def start_operator(operator_kubeconfig: Path, tmp_path: Path) -> Iterator[Callable[..., OperatorProcess]]:
+    """Start operators, for tests in which they come and go."""
+    with operators(operator_kubeconfig, tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def operator(operator_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+    """One operator at work for the tests of a module, which don't touch it."""
+    with operators(operator_kubeconfig, tmp_path_factory.mktemp("operator")) as start:
+        process = start("--scrape-interval", "1")
+        process.wait_until_leading()
+        yield process

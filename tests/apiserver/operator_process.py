@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from e2e.kube import wait_until
-from tests.apiserver.server import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2e.cluster import build, configs, pki
 from e2e.cluster.layout import Cluster
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 
 START_SECONDS = 60.0
 CONTROLLERS = ("garbage-collector-controller", "namespace-controller")
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 30.0) -> None:

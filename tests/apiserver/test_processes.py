@@ -32,6 +32,19 @@ def _holder(api_server: ApiServer) -> str:
     return str(lease.get("spec", {}).get("holderIdentity") or "")
 
 
+def test_a_resource_can_be_deleted_while_no_operator_runs(
+    chat: Chat, kube: Kube, start_operator: Callable[..., OperatorProcess]
+) -> None:
+    operator = start_operator()
+    chat.apply()
+    chat.wait_for_children()
+    assert operator.stop() == 0
+
+    kube.run("delete", "llmcs", "chat", "--timeout=20s")
+
+    chat.until("nothing is left", lambda: not chat.children(), seconds=60)
+
+
 def test_a_process_that_is_told_to_stop_frees_the_lease(
     chat: Chat, start_operator: Callable[..., OperatorProcess], api_server: ApiServer
 ) -> None:
@@ -79,8 +92,9 @@ def test_a_process_that_lost_the_lease_ends(
 
 
 def test_a_short_absence_of_the_api_server_is_survived(
-    operator: OperatorProcess, chat: Chat, api_server: ApiServer
+    start_operator: Callable[..., OperatorProcess], chat: Chat, api_server: ApiServer
 ) -> None:
+    operator = start_operator()
     chat.apply()
     chat.wait_for_children()
 

@@ -30,10 +30,10 @@ async def serving(port: int, metrics: Metrics, why_unready: Callable[[], str]) -
             web.get("/metrics", _metrics(metrics)),
         ]
     )
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, None, port, shutdown_timeout=1).start()
+        await web.TCPSite(runner, None, port).start()
         yield
     finally:
         await runner.cleanup()
