@@ -21,6 +21,8 @@ JOB = "copy-models"
 def provide_models(kube: Kube, refs: Mapping[str, str]) -> None:
     """Apply the claim `models` and the Job that fills it, and wait for the Job."""
     with step("models into the claim `models`"):
+        # A Job's template can't be changed: one of an earlier image has to go first.
+        kube.run("delete", "job", JOB, "--ignore-not-found", "--cascade=foreground", "--timeout=60s", seconds=70)
         kube.apply(MANIFEST.read_text().replace("localhost/llmcache/models:TAG", refs["models"]))
 
         def copied() -> bool:

@@ -16,7 +16,7 @@ from e2e.cluster import lifecycle
 from e2e.cluster.console import console
 from e2e.cluster.errors import ClusterError
 from e2e.demo import chat, show
-from e2e.install import ROOT, install
+from e2e.install import DEPLOYMENT, NAMESPACE, ROOT, install
 from e2e.kube import Kube, condition, wait_until
 from e2e.models import provide_models
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 QUICKSTART = ROOT / "deploy/examples/quickstart.yaml"
 START_SECONDS = 600.0
+SILENT_SECONDS = 60.0
 
 
 def main() -> None:
@@ -77,6 +78,10 @@ def _wait_ready(kube: Kube, service: str) -> None:
             waited = time.monotonic() - begin
             said = found.get("message", "waiting for the operator")
             live.update(Text(f"{waited:4.0f} s  Ready={found.get('status', 'Unknown')}  {said}"))
+            if not found and waited > SILENT_SECONDS:
+                raise TimeoutError(
+                    f"the operator says nothing of llmcs/{service}: kubectl logs -n {NAMESPACE} deployment/{DEPLOYMENT}"
+                )
             return found.get("status") == "True"
 
         wait_until(f"llmcs/{service} is Ready (kubectl describe llmcs {service})", ready, seconds=START_SECONDS)
