@@ -22,7 +22,7 @@ LENGTH = 12
 # Short options count too (-q is --quantization); a negative number is a value.
 _OPTION = re.compile(r"--|-[A-Za-z]")
 
-# Options that can't change what a token's KV is. Anything that is not listed here counts: a cold cache is cheaper
+# Options of vLLM 0.32 that can't change what a token's KV is. Anything that is not listed here counts: a cold cache is cheaper
 # than a wrong one.
 NEUTRAL_ARGS = frozenset(
     {
@@ -35,6 +35,7 @@ NEUTRAL_ARGS = frozenset(
         "--chat-template",
         "--chat-template-content-format",
         "--default-chat-template-kwargs",
+        "--device-memory-utilization",
         "--disable-uvicorn-access-log",
         "--enable-auto-tool-choice",
         "--enable-log-requests",
@@ -47,16 +48,13 @@ NEUTRAL_ARGS = frozenset(
         "--long-prefill-token-threshold",
         "--max-log-len",
         "--max-logprobs",
-        "--max-long-partial-prefills",
         "--max-num-batched-tokens",
-        "--max-num-partial-prefills",
         "--max-num-seqs",
         "--override-generation-config",
         "--reasoning-parser",
         "--response-role",
         "--return-tokens-as-token-ids",
         "--scheduling-policy",
-        "--swap-space",
         "--tool-call-parser",
         "--tool-parser-plugin",
         "--uvicorn-log-level",
