@@ -90,6 +90,8 @@ class Engine:
     fault: Fault = Fault.NONE
     requests: list[dict[str, Any]] = field(default_factory=list)
     heads: list[dict[str, str]] = field(default_factory=list)
+    down: bool = False
+    accepted: int = 0
     aborted: int = 0
     running: int = 0
     waiting: int = 0
@@ -192,6 +194,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
         self._connections.add(self)
+        self.engine.accepted += 1
+        if self.engine.down:
+            self.transport.abort()  # was in the backlog of a listener that has closed
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
@@ -293,7 +298,9 @@ class Connection(asyncio.Protocol):
         }
 
     async def stream(self, path: str, request: dict[str, Any], usage: dict[str, Any]) -> None:
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+        head = (
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
         self.transport.write(head)
         for index in range(usage["completion_tokens"]):
             if index == 3 and self.engine.fault is Fault.DIE:
@@ -337,6 +344,7 @@ class Served:
 
     async def stop(self) -> None:
         """Stop listening and cut all connections."""
+        self.engine.down = True
         self.server.close()
         for connection in tuple(self.connections):
             connection.transport.abort()
@@ -345,6 +353,7 @@ class Served:
     async def start_again(self) -> None:
         """Listen on the same port, with an empty cache."""
         self.engine.clear()
+        self.engine.down = False
         again = await serve(self.engine, self.port)
         self.server, self.connections = again.server, again.connections
 

@@ -182,7 +182,9 @@ def play(policy: str, steps: list[tuple[str, int]]) -> list[tuple[Pick | None, f
 @ALL
 @settings(max_examples=60, deadline=None)
 @given(steps=Steps)
-def test_whatever_happens_picks_are_present_not_draining_and_repeatable(policy: str, steps: list[tuple[str, int]]) -> None:
+def test_whatever_happens_picks_are_present_not_draining_and_repeatable(
+    policy: str, steps: list[tuple[str, int]]
+) -> None:
     picks = play(policy, steps)
 
     assert play(policy, steps) == picks

@@ -19,7 +19,9 @@ ENGINE = ["--engine", "http://127.0.0.1:8000"]
 
 
 def test_the_command_of_the_operator_is_understood() -> None:
-    command = "--service ns/chat-engine --port 8000 --private-port 9090 --policy SessionAffinity --session-header X-User"
+    command = (
+        "--service ns/chat-engine --port 8000 --private-port 9090 --policy SessionAffinity --session-header X-User"
+    )
     settings = parse(command.split())
 
     assert settings.service == ("ns", "chat-engine")
@@ -85,7 +87,9 @@ async def run_router(*flags: str) -> asyncio.subprocess.Process:
 
 async def test_the_process_serves_logs_no_text_and_ends_well(unused_tcp_port: int, tmp_path: Path) -> None:
     served = await serve(Engine())
-    process = await run_router("--engine", served.url, "--port", str(unused_tcp_port), "--private-port", "0", "--grace", "0")
+    process = await run_router(
+        "--engine", served.url, "--port", str(unused_tcp_port), "--private-port", "0", "--grace", "0"
+    )
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{unused_tcp_port}", trust_env=False) as client:
         async with asyncio.timeout(20):
             while True:

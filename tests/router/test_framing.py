@@ -97,7 +97,9 @@ def h11_accepts(data: bytes) -> bool:
 
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED.keys())
 @pytest.mark.parametrize("split", [False, True], ids=["whole", "bytewise"])
-async def test_what_is_malformed_is_refused_and_not_forwarded(make_stack: StackMaker, data: bytes, *, split: bool) -> None:
+async def test_what_is_malformed_is_refused_and_not_forwarded(
+    make_stack: StackMaker, data: bytes, *, split: bool
+) -> None:
     stack = await make_stack(1)
     reader, writer = await stack.raw()
     for piece in [data[i : i + 1] for i in range(len(data))] if split else [data]:
@@ -189,7 +191,9 @@ async def test_a_client_that_waits_to_be_told_sends_its_body_after_100(make_stac
     assert "expect" not in stack.engines[0].engine.heads[0]
 
 
-@pytest.mark.parametrize("part", [b"", b"GET /ver", POST + b"Content-Length: 10\r\n\r\nhal"], ids=["idle", "head", "body"])
+@pytest.mark.parametrize(
+    "part", [b"", b"GET /ver", POST + b"Content-Length: 10\r\n\r\nhal"], ids=["idle", "head", "body"]
+)
 async def test_a_client_that_stops_is_cut(make_stack: StackMaker, part: bytes) -> None:
     from llmcache_runtime.router.connection import Patience
 

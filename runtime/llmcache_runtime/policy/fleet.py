@@ -17,9 +17,13 @@ SLOW_START = 10.0
 
 @dataclass(slots=True)
 class Engine:
-    """One engine as a policy sees it. `queued` is prefill work in priced tokens; rates are tokens per second."""
+    """One engine as a policy sees it.
+
+    token: its name as bytes, for hashing; queued: prefill work in priced tokens; prefill_rate: tokens a second.
+    """
 
     name: str
+    token: bytes
     added_at: float = float("-inf")
     draining: bool = False
     removed: bool = False
@@ -48,6 +52,7 @@ class Fleet(ABC):
 
     def __init__(self) -> None:
         self._engines: dict[str, Engine] = {}
+        self._all_warm_at = float("-inf")
 
     @property
     def engines(self) -> Sequence[Engine]:
@@ -61,7 +66,8 @@ class Fleet(ABC):
         if not candidates:
             return None
         for engine in candidates:
-            engine.settle(now)
+            if engine.unseen:
+                engine.settle(now)
         return self._choose(key, self._warm(candidates, now), now)
 
     def on_start(self, pick: Pick, now: float) -> Ticket:
@@ -100,9 +106,10 @@ class Fleet(ABC):
 
     def add(self, engine: str, now: float, *, cold: bool = False) -> None:
         """See `Policy.add`."""
-        known = self._engines.setdefault(engine, Engine(engine))
+        known = self._engines.setdefault(engine, Engine(engine, engine.encode()))
         if cold:
             known.added_at = now
+            self._all_warm_at = now + SLOW_START
         known.draining = known.removed = False
 
     def remove(self, engine: str) -> None:
@@ -129,10 +136,9 @@ class Fleet(ABC):
         if engine in self._engines:
             self._engines[engine].prefill_rate = tokens_per_second
 
-    @staticmethod
-    def _warm(candidates: list[Engine], now: float) -> list[Engine]:
+    def _warm(self, candidates: list[Engine], now: float) -> list[Engine]:
         """Leave out cold engines that already have their share, if others are there."""
-        if all(now - e.added_at >= SLOW_START for e in candidates):
+        if now >= self._all_warm_at:
             return candidates
         mean = sum(e.running for e in candidates) / len(candidates)
         return [e for e in candidates if e.running <= mean * (now - e.added_at) / SLOW_START] or candidates

@@ -22,11 +22,6 @@ def digest(data: bytes, seed: int = 0) -> int:
     return xxh3_64_intdigest(data, seed)
 
 
-def favourite(seed: int, engines: Iterable[str]) -> str:
-    """Name the engine that wins rendezvous hashing: losing another engine never changes the winner."""
-    return max(engines, key=lambda engine: (xxh3_64_intdigest(engine.encode(), seed), engine))
-
-
 def preference(seed: int, engines: Iterable[str]) -> Sequence[str]:
-    """Order engines by rendezvous hashing, the winner first."""
+    """Order engines by rendezvous hashing, the winner first: losing an engine never changes the order of the others."""
     return sorted(engines, key=lambda engine: (xxh3_64_intdigest(engine.encode(), seed), engine), reverse=True)

@@ -12,5 +12,5 @@ class LeastLoaded(Fleet):
 
     def _choose(self, key: RequestKey, candidates: Sequence[Engine], now: float) -> Pick:
         del now
-        engine = min(candidates, key=lambda e: (e.running, e.queued, digest(e.name.encode(), key.home)))
+        engine = min(candidates, key=lambda e: (e.running, e.queued, digest(e.token, key.home)))
         return Pick(engine.name, Reason.LEAST_LOADED, TierTokens(0, 0, key.tokens), key.tokens, key)

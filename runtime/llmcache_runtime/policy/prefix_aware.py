@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llmcache_runtime.policy.fleet import Engine, Fleet
-from llmcache_runtime.policy.hashing import CHUNK_BYTES, favourite
+from llmcache_runtime.policy.hashing import CHUNK_BYTES, digest
 from llmcache_runtime.policy.index import PrefixIndex
 from llmcache_runtime.policy.interface import Pick, Reason, RequestKey, TierTokens
 
@@ -53,36 +53,32 @@ class PrefixAware(Fleet):
 
     def _choose(self, key: RequestKey, candidates: Sequence[Engine], now: float) -> Pick:
         del now
-        shared = self._shared.matched(key.chunks[SHARED_CHUNKS - 1 :: SHARED_CHUNKS]) * SHARED_CHUNKS
-        held = [self._index(e.name).matched(key.chunks) for e in candidates]
-        most = max(held)
-        home = favourite(key.home, (e.name for e in candidates))
-        best: tuple[float, bool, str] | None = None
+        prices, tokens, queries = self.prices, key.tokens, key.chunks
+        shared = self._shared.matched(queries[SHARED_CHUNKS - 1 :: SHARED_CHUNKS]) * SHARED_CHUNKS
+        held = [self._index(e.name).matched(queries) for e in candidates]
+        home = max(candidates, key=lambda e: digest(e.token, key.home)).name
+        best = (float("inf"), True, "")
         for engine, chunks in zip(candidates, held, strict=True):
-            tiers = self._tiers(key, chunks, shared)
-            work = tiers.compute + self.prices.reload_ratio * tiers.shared
-            cost = work + engine.queued + self.prices.request * engine.running
+            reload = max(0, shared - chunks) * CHUNK_TOKENS
+            compute = max(0, tokens - chunks * CHUNK_TOKENS - reload)
+            work = compute + prices.reload_ratio * reload
+            cost = work + engine.queued + prices.request * engine.running
             if engine.name == home:
-                cost -= self.prices.home * tiers.compute
+                cost -= prices.home * compute
             rank = (cost, engine.name != home, engine.name)
-            if best is None or rank < best:
-                best, chosen, chosen_tiers, chosen_work, chosen_chunks = rank, engine, tiers, work, chunks
-        reason = self._reason(chosen.name == home, chosen_chunks, most, chosen_tiers)
-        return Pick(chosen.name, reason, chosen_tiers, chosen_work, key)
+            if rank < best:
+                best, chosen, chosen_work = rank, chunks, work
+                tiers = chunks * CHUNK_TOKENS, reload, compute
+        reason = self._reason(best[2] == home, chosen, max(held), shared)
+        return Pick(best[2], reason, TierTokens(*tiers), chosen_work, key)
 
     @staticmethod
-    def _tiers(key: RequestKey, held: int, shared: int) -> TierTokens:
-        engine_tokens = held * CHUNK_TOKENS
-        shared_tokens = max(0, shared - held) * CHUNK_TOKENS
-        return TierTokens(engine_tokens, shared_tokens, max(0, key.tokens - engine_tokens - shared_tokens))
-
-    @staticmethod
-    def _reason(home: bool, held: int, most: int, tiers: TierTokens) -> Reason:  # noqa: FBT001
+    def _reason(home: bool, held: int, most: int, shared: int) -> Reason:  # noqa: FBT001
         if held < most:
             return Reason.LOAD
         if held:
             return Reason.PREFIX
-        if tiers.shared:
+        if shared:
             return Reason.SHARED
         return Reason.HOME if home else Reason.LOAD
 

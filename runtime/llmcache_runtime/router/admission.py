@@ -1,6 +1,7 @@
 """Who may start now: picks an engine with room, lets requests queue for one, and says no in time."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -54,12 +55,13 @@ class Admission:
                 break
 
     def _pick(self, key: RequestKey, tried: AbstractSet[str]) -> Pick | None:
-        full = self._full()
-        now = self._loop.time()
-        # With every engine out, one that is out is still the best there is: it may be back before the next probe.
-        return self._policy.pick(key, now, tried | self._engines.unavailable | full) or self._policy.pick(
-            key, now, tried | self._engines.unreachable | full
-        )
+        engines, now = self._engines, time.monotonic()
+        taken = tried | self._full() if tried or self._settings.running else frozenset[str]()
+        pick = self._policy.pick(key, now, taken | engines.unavailable)
+        if pick is None and engines.unavailable != engines.unreachable:
+            # With every engine out, one that is out is the best there is: it may be back before the next probe.
+            pick = self._policy.pick(key, now, taken | engines.unreachable)
+        return pick
 
     def _full(self) -> AbstractSet[str]:
         bound = self._settings.running

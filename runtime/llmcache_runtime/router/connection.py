@@ -125,7 +125,7 @@ class Client(asyncio.Protocol):
     async def _handle(self, request: Request) -> None:
         try:
             await self._handler(request, self)
-        except Exception:
+        except Exception:  # noqa: BLE001
             # A bug must end neither the router nor in a client that waits for ever.
             _log.exception("a request failed")
             if self.busy and not self.began:

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from llmcache_runtime.policy import Policy
+from llmcache_runtime.router.exchange import Exchange
 from llmcache_runtime.router.metrics import Metrics
-from llmcache_runtime.router.upstream import EngineError, Exchange, Pool
+from llmcache_runtime.router.upstream import EngineError, Pool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Small requests of the router's own to an engine: probes, model lists, metrics."""
 
-from llmcache_runtime.router.upstream import EngineError, Exchange, Pool
+from llmcache_runtime.router.exchange import Exchange
+from llmcache_runtime.router.upstream import EngineError, Pool
 
 _BODY_LIMIT = 4 * 1024 * 1024
 

@@ -40,7 +40,7 @@ class Forwarder:
     async def __call__(self, story: Story, client: Client) -> None:
         """Answer a request. Each engine is tried once at most. Raises RouterError."""
         header = self.settings.session_header
-        key = request_key(story.request.body, story.request.header(header) if header else None)
+        key = request_key(story.request.body, story.request.fields.get(header) if header else None)
         while True:
             try:
                 pick = await self.admission.pick(key, story.tried)

@@ -31,7 +31,7 @@ def request_head(request: Request, host: bytes, trace_id: bytes) -> bytes:
     for name, value in request.headers:
         if name not in dropped and name not in _REWRITTEN:
             lines += (name, b": ", value, b"\r\n")
-    parent = trace_parent(request.header(b"traceparent"))
+    parent = trace_parent(request.fields.get(b"traceparent"))
     tail = b"content-length: %d\r\nx-request-id: %b\r\ntraceparent: %b\r\n\r\n"
     lines.append(tail % (len(request.body), trace_id, parent))
     return b"".join(lines)

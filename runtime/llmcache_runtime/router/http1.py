@@ -37,11 +37,12 @@ class FramingError(Exception):
 
 @dataclass(slots=True)
 class Request:
-    """A whole request, body included."""
+    """A whole request, body included. `fields` has the last value of each header, by its lower-case name."""
 
     method: str = ""
     target: bytes = b""
     headers: Headers = field(default_factory=list)
+    fields: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
     keep_alive: bool = True
     http10: bool = False
@@ -50,10 +51,6 @@ class Request:
     def path(self) -> str:
         """The target without its query."""
         return self.target.partition(b"?")[0].decode("latin-1")
-
-    def header(self, name: bytes) -> bytes | None:
-        """Give the first value of a header, by its lower-case name."""
-        return next((value for key, value in self.headers if key == name), None)
 
 
 class RequestReader:
@@ -114,7 +111,7 @@ class RequestReader:
             return None
         request = self._request
         request.body = b"".join(self._body)
-        request.keep_alive = self._parser.should_keep_alive() and not self._followed
+        request.keep_alive = request.keep_alive and not self._followed
         self._reset()
         return request
 
@@ -130,7 +127,9 @@ class RequestReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers are dropped."""
         if self._in_head and not self._complete:
-            self._request.headers.append((name.lower(), value))
+            name = name.lower()
+            self._request.headers.append((name, value))
+            self._request.fields[name] = value
             if len(self._request.headers) > self._limits.headers:
                 raise FramingError(431, f"more than {self._limits.headers} headers")
 
@@ -143,11 +142,13 @@ class RequestReader:
             raise FramingError(400, "the request line is not METHOD TARGET HTTP/1.1")
         request.method = self._parser.get_method().decode()
         request.http10 = self._parser.get_http_version() == "1.0"
+        # Asked here because llhttp forgets it at the end of the message.
+        request.keep_alive = self._parser.should_keep_alive()
         length = self._check(request)
         self._in_head = False
         if length > self._limits.body:
             raise self._too_large()
-        if request.header(b"expect") is not None:
+        if b"expect" in request.fields:
             self._on_expect()
 
     def on_body(self, body: bytes) -> None:

@@ -30,7 +30,7 @@ class Proxy:
 
     async def __call__(self, request: Request, client: Client) -> None:
         """Answer a request."""
-        story = Story(request, request_id(request.header(b"x-request-id")), time.monotonic())
+        story = Story(request, request_id(request.fields.get(b"x-request-id")), time.monotonic())
         try:
             await self._handler(request)(story, client)
         except RouterError as error:
@@ -56,7 +56,7 @@ class Proxy:
         raise RouterError(404, "not_found", "there is no such path, or it is closed to clients")
 
     async def _list_models(self, story: Story, client: Client) -> None:
-        body = await self.models.merged(story.request.header(b"authorization"))
+        body = await self.models.merged(story.request.fields.get(b"authorization"))
         story.status = 200
         client.respond(200, body, [*JSON, (b"x-request-id", story.id)])
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from llmcache_runtime.router.connection import Client
 from llmcache_runtime.router.errors import error_event
+from llmcache_runtime.router.exchange import Exchange
 from llmcache_runtime.router.http1 import Headers
-from llmcache_runtime.router.upstream import EngineError, Exchange
+from llmcache_runtime.router.upstream import EngineError
 
 RETRYABLE = frozenset({502, 503, 504})
 """The engine did not begin: vLLM answers 503 when it refuses admission."""

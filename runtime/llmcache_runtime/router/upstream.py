@@ -1,14 +1,12 @@
 """Connections to engines: one exchange at a time on each, kept alive between them."""
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-if TYPE_CHECKING:
-    from llmcache_runtime.router.http1 import Headers
+from llmcache_runtime.router.http1 import Headers
 
 IDLE_LIMIT = 4.0
 """Seconds; vLLM closes after 5 (VLLM_HTTP_TIMEOUT_KEEP_ALIVE), and who closes first can't lose a request."""
@@ -32,158 +30,39 @@ class StaleConnectionError(EngineError):
     """A kept connection was closed before a byte of the response came; a new one may do."""
 
 
-class Exchange(ABC):
-    """One request to an engine and its response, parsed as it comes. Subclasses say what becomes of it."""
+class Receiver(Protocol):
+    """What a connection tells of the response to the request that it sent."""
 
-    def __init__(self) -> None:
-        self._parser = HttpResponseParser(self)
-        self._result: asyncio.Future[None] | None = None
-        self._size = 0
-        self._complete = False
-        self._overrun = False
-        self.status = 0
-        self.headers: Headers = []
-        self.connection: Connection | None = None
+    def begun(self, status: int, headers: Headers) -> None:
+        """Take the head."""
 
-    async def run(self, pool: "Pool", head: bytes, body: bytes, timeout: float) -> None:  # noqa: ASYNC109
-        """Send a request and wait until the response has ended.
-
-        `timeout` is for the head of the response, in seconds. Raises EngineError, unless `lost` of the subclass dealt
-        with the loss.
-        """
-        kept = pool.idle()
-        if kept is not None:
-            try:
-                await self._over(kept, head, body, timeout)
-            except StaleConnectionError:
-                await self._over(await pool.connect(), head, body, timeout)
-        else:
-            await self._over(await pool.connect(), head, body, timeout)
-
-    async def _over(self, connection: "Connection", head: bytes, body: bytes, timeout: float) -> None:  # noqa: ASYNC109
-        loop = asyncio.get_running_loop()
-        self._result = loop.create_future()
-        expiry = loop.call_later(timeout, self._expire, timeout)
-        try:
-            connection.send(self, head, body)
-            await self._result
-        finally:
-            expiry.cancel()
-            self._abort()
-
-    def _expire(self, timeout: float) -> None:
-        if self.status == 0:
-            self.fail(EngineError(f"no response within {timeout:g} s"))
-
-    def feed(self, data: bytes) -> None:
-        """Read bytes of the response."""
-        if self.status == 0:
-            self._size += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade) as error:
-            self.fail(EngineError(f"the engine's response is malformed: {error}"))
-            return
-        if self.status == 0 and self._size > _HEAD_LIMIT:
-            self.fail(EngineError(f"the head of the engine's response is larger than {_HEAD_LIMIT} bytes"))
-            return
-        if self.connection is None:
-            return
-        self.fed()
-        if self._complete:
-            connection, self.connection = self.connection, None
-            connection.release(reuse=self._parser.should_keep_alive() and not self._overrun)
-            self._succeed()
-
-    def on_message_begin(self) -> None:
-        """Take note of bytes after the end of the response."""
-        self._overrun = self._complete
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; trailers are dropped."""
-        if self.status == 0:
-            self.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """Take the status. Interim responses are an error: none was asked for."""
-        if self._overrun:
-            return
-        self.status = self._parser.get_status_code()
-        if self.status < 200:
-            self.fail(EngineError(f"the engine sent an interim response ({self.status})"))
-        else:
-            self.head()
-
-    def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
-        if not self._overrun and self.connection is not None:
-            self.body(body)
-
-    def on_message_complete(self) -> None:
-        """Take note of the end."""
-        self._complete = True
-
-    def eof(self) -> None:
-        """Take note that the engine closed, which is how a response without a length ends."""
-        framed = any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
-        if self.status and not framed:
-            self._succeed()
-        elif self.connection is not None and self.connection.used and self._size == 0:
-            self.fail(StaleConnectionError("the engine had closed the connection"))
-        else:
-            self.fail(EngineError("the engine closed the connection"))
-
-    def fail(self, error: EngineError) -> None:
-        """End the exchange with an error, which is raised unless `lost` deals with it."""
-        self._abort()
-        if self._result is not None and not self._result.done():
-            if self.lost(error):
-                self._result.set_result(None)
-            else:
-                self._result.set_exception(error)
-
-    def _succeed(self) -> None:
-        if self._result is not None and not self._result.done():
-            self.ended()
-            self._result.set_result(None)
-
-    def _abort(self) -> None:
-        """Close a connection that is still in use, which makes vLLM abort the request."""
-        if self.connection is not None:
-            self.connection.close()
-            self.connection = None
-
-    @abstractmethod
-    def head(self) -> None:
-        """Act on the head; may `fail`."""
-
-    @abstractmethod
     def body(self, body: bytes) -> None:
         """Take a part of the body."""
 
-    @abstractmethod
     def fed(self) -> None:
-        """Act on what the last bytes held."""
+        """Act on the parts that came together."""
 
-    @abstractmethod
-    def ended(self) -> None:
-        """Act on the end of the response."""
+    def succeed(self) -> None:
+        """Take note of a good end; the connection is no longer the receiver's."""
 
-    @abstractmethod
-    def lost(self, error: EngineError) -> bool:
-        """Act on a response that can't be completed; True if nobody else needs to know."""
+    def fail(self, error: EngineError) -> None:
+        """Take note of a bad end."""
 
 
 class Connection(asyncio.Protocol):
-    """A connection to an engine. Bytes that nobody asked for end it."""
+    """A connection to an engine: one request at a time. Bytes that nobody asked for end it."""
 
     def __init__(self, on_idle: Callable[["Connection"], None], on_lost: Callable[["Connection"], None]) -> None:
         self._on_idle = on_idle
         self._on_lost = on_lost
+        self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport
-        self._exchange: Exchange | None = None
+        self._receiver: Receiver | None = None
+        self._headers: Headers = []
+        self._size = 0
+        self._status = 0
+        self._complete = self._overrun = self._keep_alive = self._kept = False
         self.idle_since = 0.0
-        self.used = False
         self.closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -191,39 +70,91 @@ class Connection(asyncio.Protocol):
         # uvloop's transports have the methods of asyncio's without being derived from them.
         self._transport = cast("asyncio.Transport", transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the exchange, and whoever keeps this connection."""
-        self.closed = True
-        self._on_lost(self)
-        del exc
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.eof()
-
-    def data_received(self, data: bytes) -> None:
-        """Hand bytes to the exchange."""
-        if self._exchange is None:
-            self.close()
-        else:
-            self._exchange.feed(data)
-
-    def send(self, exchange: Exchange, head: bytes, body: bytes) -> None:
-        """Start an exchange."""
-        self._exchange = exchange
-        exchange.connection = self
+    def send(self, receiver: Receiver, head: bytes, body: bytes) -> None:
+        """Send a request, whose response goes to `receiver`."""
+        self._receiver = receiver
+        self._headers = []
+        self._size = self._status = 0
+        self._complete = False
         self._transport.write(head)
         if body:
             self._transport.write(body)
 
-    def release(self, *, reuse: bool) -> None:
-        """End the exchange; keep the connection if the engine does."""
-        self._exchange = None
+    def data_received(self, data: bytes) -> None:
+        """Read bytes of the response."""
+        receiver = self._receiver
+        if receiver is None:
+            self.close()
+            return
+        if self._status == 0:
+            self._size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            receiver.fail(EngineError(f"the engine's response is malformed: {error}"))
+            return
+        if self._status == 0 and self._size > _HEAD_LIMIT:
+            receiver.fail(EngineError(f"the head of the engine's response is larger than {_HEAD_LIMIT} bytes"))
+        elif self._receiver is not None:
+            receiver.fed()
+            if self._complete:
+                self._end(receiver)
+
+    def _end(self, receiver: Receiver) -> None:
+        self._receiver = None
         self._transport.resume_reading()
-        if reuse and not self.closed:
-            self.used = True
+        if self._keep_alive and not self._overrun and not self.closed:
+            self._kept = True
             self._on_idle(self)
         else:
             self.close()
+        receiver.succeed()
+
+    def on_message_begin(self) -> None:
+        """Take note of bytes after the end of the response."""
+        self._overrun = self._complete
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; trailers are dropped."""
+        if self._status == 0:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Take the status. Interim responses are an error: none was asked for."""
+        if self._overrun or self._receiver is None:
+            return
+        self._status = self._parser.get_status_code()
+        # Asked here because llhttp forgets it at the end of the message.
+        self._keep_alive = self._parser.should_keep_alive()
+        if self._status < 200:
+            self._receiver.fail(EngineError(f"the engine sent an interim response ({self._status})"))
+        else:
+            self._receiver.begun(self._status, self._headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Hand on a part of the body."""
+        if self._receiver is not None and not self._overrun:
+            self._receiver.body(body)
+
+    def on_message_complete(self) -> None:
+        """Take note of the end."""
+        self._complete = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the receiver, and whoever keeps this connection."""
+        del exc
+        self.closed = True
+        self._on_lost(self)
+        receiver, self._receiver = self._receiver, None
+        if receiver is None:
+            return
+        framed = any(name in {b"content-length", b"transfer-encoding"} for name, _ in self._headers)
+        if self._status and not framed:
+            receiver.succeed()  # a response without a length ends with its connection
+        elif self._kept and self._size == 0:
+            receiver.fail(StaleConnectionError("the engine had closed the connection"))
+        else:
+            receiver.fail(EngineError("the engine closed the connection"))
 
     def pause(self) -> None:
         """Stop reading."""
@@ -236,7 +167,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close at once, whatever is under way."""
         self.closed = True
-        self._exchange = None
+        self._receiver = None
         self._transport.abort()
 
 
