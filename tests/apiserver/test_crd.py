@@ -303,8 +303,10 @@ def test_a_service_can_be_scaled_and_waited_for(kubectl: Any, stored: Any) -> No
     assert scale["spec"] == {"replicas": 3}
     assert scale["status"] == {"replicas": 2, "selector": "llmcache.dev/service=columns"}
     assert json.loads(kubectl("get", "--raw", path).stdout)["metadata"]["generation"] == 2
-    ready = kubectl("wait", "--for=condition=Ready", "llmcs/scaled", "--namespace", NAMESPACE, "--timeout=10s")
-    assert ready.returncode == 0, ready.stderr
+    wait = ("wait", "--for=condition=Ready", "llmcs/scaled", "--namespace", NAMESPACE)
+    assert kubectl(*wait, "--timeout=0").returncode != 0, "the old Ready is not of this generation"
+    told(kubectl, "scaled", STATUS | {"observedGeneration": 2})
+    assert kubectl(*wait, "--timeout=10s").returncode == 0
 
 
 def test_a_status_write_leaves_the_generation(kubectl: Any, stored: Any) -> None:

@@ -51,21 +51,28 @@ def test_all_children_appear_and_the_status_tells_how_it_goes(chat: Chat) -> Non
 
 
 @pytest.mark.timeout(300)
-def test_a_service_at_rest_is_not_written_to(chat: Chat, api_server: ApiServer) -> None:
+def test_a_service_at_rest_is_not_written_to(chat: Chat, kube: Kube, api_server: ApiServer) -> None:
     chat.apply()
     chat.until_ready()
-    before = wait_until("no more writes", lambda: _steady(api_server), seconds=30, every=2.0)
+    _wait_for_rest(api_server, kube.namespace)
+    before = writes(api_server, kube.namespace)
 
     time.sleep(QUIET_SECONDS)
 
-    assert writes(api_server)[before:] == []
+    assert writes(api_server, kube.namespace) == before
 
 
-def _steady(server: ApiServer) -> int | None:
-    """Return the number of writes once it no longer grows."""
-    before = len(writes(server))
-    time.sleep(3.0)
-    return before if len(writes(server)) == before else None
+def _wait_for_rest(server: ApiServer, namespace: str) -> None:
+    """Wait until three seconds have passed without a write."""
+    seen: list[tuple[float, int]] = []
+
+    def at_rest() -> bool:
+        now, count = time.monotonic(), len(writes(server, namespace))
+        if not seen or seen[-1][1] != count:
+            seen.append((now, count))
+        return now - seen[-1][0] >= 3.0
+
+    wait_until("three seconds without a write", at_rest, seconds=30, every=0.2)
 
 
 def test_nothing_but_the_status_of_the_resource_is_written(chat: Chat, kube: Kube, api_server: ApiServer) -> None:
@@ -171,7 +178,7 @@ def test_engines_without_a_number_are_left_to_an_autoscaler(chat: Chat, kube: Ku
     assert replicas() == 3
 
     kube.run("scale", "Deployment/chat-engine", "--replicas=6")
-    wait_until("no more writes", lambda: _steady(api_server), seconds=30, every=0.5)
+    _wait_for_rest(api_server, kube.namespace)
 
     assert replicas() == 6
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -120,4 +121,22 @@ def test_the_crd_may_come_after_the_operator(
 
     chat.apply()
 
+    chat.wait_for_children()
+
+
+def test_a_frozen_process_ends_when_it_wakes_up_after_another_took_over(
+    chat: Chat, start_operator: Callable[..., OperatorProcess]
+) -> None:
+    first = start_operator()
+    first.wait_until_leading()
+    first.process.send_signal(signal.SIGSTOP)
+    try:
+        second = start_operator()
+        second.wait_for("leading as", seconds=40)
+        chat.apply()
+        chat.wait_for_children()
+    finally:
+        first.process.send_signal(signal.SIGCONT)
+
+    assert first.process.wait(30) == LEASE_LOST
     chat.wait_for_children()

@@ -190,3 +190,17 @@ async def test_an_orphan_of_ours_is_adopted_again() -> None:
     owner = owner_of(world.cluster.find("Service", "chat-engine"))
     assert owner is not None
     assert owner["uid"] == resource["metadata"]["uid"]
+
+
+async def test_in_a_namespace_that_is_being_deleted_nothing_is_tried_twice() -> None:
+    world = World()
+    world.cluster.put(service())
+
+    def terminating(_call: Call, _when: str) -> None:
+        raise ApiError(403, "Forbidden", "no", details={"causes": [{"reason": "NamespaceTerminating"}]})
+
+    world.cluster.fault = terminating
+    await world.settle()
+    await world.step()
+
+    assert len(world.cluster.calls) == 1

@@ -12,18 +12,21 @@ from aiohttp import ClientTimeout, web
 from kubernetes.aio.client import ApiClient, Configuration
 
 from llmcache_operator.edge import cluster as cluster_module
-from llmcache_operator.edge.bucket import TokenBucket
 from llmcache_operator.edge.cluster import HttpCluster, path_of
 from llmcache_operator.edge.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from llmcache_operator.core.values import Json
 
 META = {"name": "chat", "namespace": "ns", "uid": "uid-1"}
 SERVICE = {"apiVersion": "llmcache.dev/v1alpha1", "kind": "LLMCacheService", "metadata": META}
 CHILD = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": META, "spec": {}}
+
+
+async def admit() -> None:
+    """Let every write pass."""
 
 
 class Server:
@@ -55,7 +58,7 @@ class Server:
 
 
 @asynccontextmanager
-async def connected(server: Server) -> AsyncIterator[HttpCluster]:
+async def connected(server: Server, admit: Callable[[], Awaitable[None]] = admit) -> AsyncIterator[HttpCluster]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -65,7 +68,7 @@ async def connected(server: Server) -> AsyncIterator[HttpCluster]:
     configuration.api_key["BearerToken"] = "bearer secret"
     try:
         async with ApiClient(configuration) as client:
-            yield HttpCluster(client, TokenBucket(1000.0, 1000))
+            yield HttpCluster(client, admit)
     finally:
         await runner.cleanup()
 
@@ -154,7 +157,7 @@ async def test_a_server_that_says_nothing_is_given_up_on(monkeypatch: pytest.Mon
 async def test_a_server_that_is_not_there_is_no_surprise() -> None:
     async with ApiClient(Configuration(host="http://127.0.0.1:1")) as client:
         with pytest.raises(ApiError, match="Unreachable"):
-            await HttpCluster(client, TokenBucket(10.0, 10)).apply(CHILD)
+            await HttpCluster(client, admit).apply(CHILD)
 
 
 async def test_only_versions_are_listed_from_the_watch_cache() -> None:
@@ -179,3 +182,17 @@ def test_a_terminating_namespace_is_told_from_a_missing_permission() -> None:
     assert ApiError(404, "NotFound", "", details={"kind": "namespaces"}).namespace_gone
     assert not ApiError(403, "Forbidden", "cannot patch").namespace_gone
     assert not ApiError(404, "NotFound", "", details={"kind": "deployments"}).namespace_gone
+
+
+async def test_no_write_leaves_that_is_not_admitted() -> None:
+    async def refuse() -> None:
+        raise ApiError(0, "NotLeading", "the Lease ran out")
+
+    server = Server()
+    async with connected(server, refuse) as cluster:
+        for write in (cluster.apply(CHILD), cluster.apply_status(SERVICE, {}), cluster.delete(CHILD)):
+            with pytest.raises(ApiError, match="NotLeading"):
+                await write
+        await cluster.read(CHILD)
+
+    assert [request["method"] for request in server.requests] == ["GET"]

@@ -229,3 +229,18 @@ async def test_readiness_follows_what_is_heard_of_the_api_server() -> None:
 
     await asyncio.sleep(DURATION + 1)
     assert "has not answered for 16 s" in first.why_unheard()
+
+
+async def test_writes_are_fenced_from_when_another_may_lead() -> None:
+    server = LeaseServer()
+    first = elector(server, "one")
+    with pytest.raises(ApiError, match="NotLeading"):
+        first.check()
+
+    await first.acquire()
+    await asyncio.sleep(DURATION - 1)
+    first.check()
+
+    await asyncio.sleep(1)
+    with pytest.raises(ApiError, match="NotLeading"):
+        first.check()

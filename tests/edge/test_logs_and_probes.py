@@ -36,7 +36,7 @@ def test_a_line_about_no_service_has_no_service_fields() -> None:
 def test_a_bug_comes_with_its_traceback_on_the_same_line() -> None:
     made = record("a bug")
     try:
-        {}["oops"]
+        dict[str, int]()["oops"]
     except KeyError:
         made.exc_info = sys.exc_info()
 

@@ -143,3 +143,17 @@ async def test_another_service_of_the_same_name_starts_without_memories() -> Non
 
     assert world.end_state() == expected
     assert before.isdisjoint(obj["metadata"]["uid"] for obj in world.cluster.objects())
+
+
+async def test_a_restart_does_not_wipe_what_was_measured_before_it() -> None:
+    world = World()
+    world.cluster.put(service())
+    await world.settle()
+    resource = world.cluster.find("LLMCacheService", "chat")
+    measured = {**resource["status"], "cache": {**resource["status"]["cache"], "hitRatePercent": 71}}
+    await world.cluster.apply_status(resource, measured)
+
+    world.restart()
+    await world.step()
+
+    assert world.cluster.find("LLMCacheService", "chat")["status"]["cache"]["hitRatePercent"] == 71

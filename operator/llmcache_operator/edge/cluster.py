@@ -16,10 +16,11 @@ import aiohttp
 from llmcache_operator.edge.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from kubernetes.aio.client import ApiClient
 
     from llmcache_operator.core.values import Json
-    from llmcache_operator.edge.bucket import TokenBucket
 
 CHILD_MANAGER = "llmcache-operator"
 STATUS_MANAGER = "llmcache-operator-status"
@@ -91,14 +92,15 @@ def path_to(obj: Json) -> str:
 
 
 class HttpCluster:
-    """A `Cluster` over HTTP. `bucket` limits the writes of children, status and Events.
+    """A `Cluster` over HTTP.
 
-    Reads are few. The Lease must not be lost to one's own queue.
+    `admit` is awaited before each write of children, status and Events; it waits for its turn, and raises
+    `ApiError` where no write may happen. Reads are few, and the Lease must not be lost to one's own queue.
     """
 
-    def __init__(self, client: ApiClient, bucket: TokenBucket) -> None:
+    def __init__(self, client: ApiClient, admit: Callable[[], Awaitable[None]]) -> None:
         self._client = client
-        self._bucket = bucket
+        self._admit = admit
 
     async def read(self, obj: Json) -> Json | None:
         """See `Cluster`."""
@@ -111,13 +113,13 @@ class HttpCluster:
 
     async def apply(self, obj: Json) -> Json:
         """See `Cluster`."""
-        await self._bucket.take()
+        await self._admit()
         query = {"fieldManager": CHILD_MANAGER, "force": "true"}
         return await self._call("PATCH", path_to(obj), obj, query=query, content_type=_APPLY)
 
     async def apply_status(self, resource: Json, status: Json) -> Json:
         """See `Cluster`."""
-        await self._bucket.take()
+        await self._admit()
         meta = resource["metadata"]
         body = {
             "apiVersion": resource["apiVersion"],
@@ -130,7 +132,7 @@ class HttpCluster:
 
     async def delete(self, obj: Json) -> None:
         """See `Cluster`."""
-        await self._bucket.take()
+        await self._admit()
         body = {"preconditions": {"uid": obj["metadata"]["uid"]}, "propagationPolicy": "Background"}
         try:
             await self._call("DELETE", path_to(obj), body)

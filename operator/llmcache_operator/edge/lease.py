@@ -43,6 +43,7 @@ class Elector:
         self._lease: Json | None = None
         self._current = False
         self._changed_at = 0.0
+        self._renewed_at: float | None = None
         self.heard_at: float | None = None
         """When the API server last answered about the Lease, in the event loop's time."""
 
@@ -52,6 +53,12 @@ class Elector:
             return "the API server has not answered yet"
         silence = asyncio.get_running_loop().time() - self.heard_at
         return f"the API server has not answered for {silence:.0f} s" if silence > DURATION else ""
+
+    def check(self) -> None:
+        """Raise `ApiError` unless the Lease is surely ours: a process that was frozen wakes up in the middle."""
+        now = asyncio.get_running_loop().time()
+        if self._renewed_at is None or now - self._renewed_at >= DURATION:
+            raise ApiError(0, "NotLeading", f"the Lease {self._name} ran out, so nothing is written")
 
     async def acquire(self) -> None:
         """Wait until the Lease is ours."""
@@ -89,6 +96,7 @@ class Elector:
 
     async def _try_once(self) -> bool:
         """Take or renew the Lease if it is free, expired or ours; whether it is ours now."""
+        sent_at = asyncio.get_running_loop().time()
         try:
             if not self._current:
                 await self._look()
@@ -106,6 +114,7 @@ class Elector:
             return False
         self._note(answer)
         self._current = True
+        self._renewed_at = sent_at
         return True
 
     async def _look(self) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from typing import Any
 
+    from kubernetes.aio.client import ApiClient
+
     from llmcache_operator.edge.options import Options
 
 LEASE = "llmcache-operator"
@@ -44,7 +46,7 @@ async def run(chosen: Options) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         async with await credentials.client() as client:
-            return await _serve(chosen, HttpCluster(client, TokenBucket(QPS, BURST)), stop)
+            return await _serve(chosen, client, stop)
     except credentials.CredentialsError as error:
         return _end(UNUSABLE, error)
     except LeaseLostError as error:
@@ -55,8 +57,14 @@ async def run(chosen: Options) -> int:
         return _end(BROKEN, error)
 
 
-async def _serve(chosen: Options, cluster: HttpCluster, stop: asyncio.Event) -> int:
-    metrics = Metrics()
+async def _serve(chosen: Options, client: ApiClient, stop: asyncio.Event) -> int:
+    metrics, bucket = Metrics(), TokenBucket(QPS, BURST)
+
+    async def admit() -> None:
+        await bucket.take()
+        elector.check()
+
+    cluster = HttpCluster(client, admit)
     elector = Elector(cluster, chosen.settings.operator_namespace, LEASE, chosen.identity)
     async with health.serving(chosen.port, metrics, elector.why_unheard):
         if not await _unless(stop, elector.acquire()):

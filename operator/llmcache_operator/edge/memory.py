@@ -70,6 +70,8 @@ class Memory:
     deleted: dict[str, float] = field(default_factory=dict)
     written: Json | None = None
     written_at: float = 0.0
+    over: bool = False
+    """The namespace is being deleted, which nobody can undo: there is nothing left to do."""
 
     def children(self, watched: Iterable[Json], now: float) -> dict[ObjectRef, Json]:
         """Return each child at its newest, from the watches and from the answers to our own writes."""
@@ -105,11 +107,15 @@ class Memories:
     def __init__(self) -> None:
         self._by_key: dict[ServiceKey, Memory] = {}
 
-    def of(self, key: ServiceKey, uid: str) -> Memory:
-        """Recall, or begin to remember."""
+    def of(self, key: ServiceKey, uid: str, now: float) -> Memory:
+        """Recall, or begin to remember.
+
+        A status that was there before counts as written now: after a restart, measurements get the time to come
+        in again before a status without them replaces one that has them.
+        """
         memory = self._by_key.get(key)
         if memory is None or memory.uid != uid:
-            memory = self._by_key[key] = Memory(uid)
+            memory = self._by_key[key] = Memory(uid, written_at=now)
         return memory
 
     def forget(self, key: ServiceKey) -> None:

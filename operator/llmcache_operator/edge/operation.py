@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from llmcache_operator.edge.options import Options
 
 CRD_PERIOD = 2.0
+FIRST_SCRAPE = 5.0
+"""Seconds that the first reconciles wait for the first scrapes."""
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +94,10 @@ class Operation:
 
     async def _work(self) -> None:
         await self._watches.synced.wait()
+        # Else a restart would call every engine unmeasured until the first scrape has come back.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_SCRAPE):
+                await self._scraper.ran.wait()
         await self._queue.work(self._reconcile)
 
     async def _scrape(self) -> None:

@@ -82,15 +82,18 @@ class Reconciler:
             return None
         if resource["metadata"].get("deletionTimestamp"):
             return None
-        memory = self.memories.of(key, resource["metadata"]["uid"])
+        now = self.clock()
+        memory = self.memories.of(key, resource["metadata"]["uid"], now)
+        if memory.over:
+            return None
         try:
-            return await self._make_true(key, resource, memory)
+            return await self._make_true(key, resource, memory, now)
         except NamespaceGoneError:
+            memory.over = True
             log.info("the namespace is being deleted: nothing left to do", extra={"about": about(resource)})
             return None
 
-    async def _make_true(self, key: ServiceKey, resource: Json, memory: Memory) -> float:
-        now = self.clock()
+    async def _make_true(self, key: ServiceKey, resource: Json, memory: Memory, now: float) -> float:
         observed = self._observe(key, resource, memory, now)
         decision = decide(observed, self.settings)
         application = Application(self.cluster, self.metrics, memory, now, about(resource))

@@ -57,6 +57,8 @@ class Scraper:
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
+        self.ran = asyncio.Event()
+        """Set once every service was measured, or could not be, for the first time."""
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._models: dict[tuple[str, int], str] = {}
 
@@ -76,6 +78,7 @@ class Scraper:
         known = {(str(pod["metadata"]["uid"]), restarts(pod)) for key in keys for pod in self.pods.pods(key)}
         self._models = {pod: models for pod, models in self._models.items() if pod in known}
         self.metrics.scraped_at.set(self.clock())
+        self.ran.set()
 
     async def _measure(self, http: httpx.AsyncClient, key: ServiceKey) -> None:
         resource = self.pods.service(key)
