@@ -56,6 +56,7 @@ class Buildah:
         arguments = {"BASE": ref(BASE), **_parents(image)}
         mounts = [f"--volume={path}:{path}:ro" for path in _HOST_SETTINGS if Path(path).exists()]
         self._bud(image, context, [*mounts, f"--layers={str(image.layers).lower()}", *_build_args(arguments)])
+        self._remove_older(image)
 
     def save(self, image: str, archive: Path) -> None:
         """Write the image uncompressed, which is much faster."""
@@ -65,6 +66,14 @@ class Buildah:
             seconds=_SAVE_SECONDS,
             env=self._environment(),
         )
+
+    def _remove_older(self, image: Image) -> None:
+        # Clusters have their own copies; steps that the new image shares stay.
+        name = ref(image).rpartition(":")[0]
+        known = run([*self._buildah(), "images", "--noheading", "--format", "{{.Name}}:{{.Tag}}"], seconds=60).split()
+        for older in known:
+            if older.startswith(f"{name}:") and older != ref(image):
+                run([*self._buildah(), "rmi", older], seconds=_SAVE_SECONDS)
 
     def _build_base(self) -> None:
         with staged([BASE]) as context:
