@@ -189,6 +189,11 @@ POD_REASONS: dict[str, tuple[Json, Reason, tuple[str, ...]]] = {
         Reason.CONTAINER_CONFIG_INVALID,
         ("executable file not found",),
     ),
+    "no program, later": (
+        engine_pod(init=(container("gate", restarts=2, last=ended(128, "StartError", NOT_FOUND_BINARY), **LOOP),)),
+        Reason.CONTAINER_CONFIG_INVALID,
+        ("executable file not found",),
+    ),
     "download": (
         engine_pod(
             init=(container("fetch", restarts=1, last=ended(message="404 Client Error\nRepository Not Found"), **LOOP),)
@@ -430,6 +435,15 @@ def test_rejections_come_first_and_the_order_of_pods_says_nothing() -> None:
         Reason.IMAGE_PULL_FAILED,
         Reason.ENGINE_CRASHING,
     ]
+
+
+def test_two_pods_that_fail_alike_are_one_cause() -> None:
+    crash = [container(restarts=2, last=ended(), **LOOP)]
+    pods = [pod(ENGINE, f"chat-engine-{name}", ready=False, containerStatuses=crash) for name in "ab"]
+
+    (finding,) = of_pods(*pods)
+
+    assert "chat-engine-a" in finding.message
 
 
 def test_a_long_output_is_told_from_its_end() -> None:

@@ -75,9 +75,12 @@ def _part(component: Component, parts: Parts) -> Verdict:
 
 
 def _ready(parts: Parts, by_part: Mapping[Component, Verdict]) -> Verdict:
-    """Sum up: requests are served as specified. A service without its cache still serves, slower, and says so."""
+    """Sum up: requests are served as specified. A service without its cache still serves, slower, and says so.
+
+    Where the API server refused a child, what runs is not what was specified, well as it may run.
+    """
     broken = [by_part[part] for part in (Component.ENGINE, Component.ROUTER) if not by_part[part].status]
-    unapplied = [finding for finding in parts.findings if finding.component is None]
+    unapplied = [finding for finding in parts.findings if finding.component is None or finding.rejected]
     if broken or unapplied:
         # The cause comes before its effects: engines that wait for a crashing cache server are not the news.
         cause = (unapplied or parts.findings or broken)[0]

@@ -36,7 +36,15 @@ def diagnose(observed: Observed, rejections: Iterable[Rejection], now: float) ->
         *(finding for child in children for finding in _refused_pods(child)),
         *(finding for child in children for finding in _podless(child, now)),
     ]
-    return tuple(dict.fromkeys(findings))
+    return _one_per_cause(findings)
+
+
+def _one_per_cause(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Keep the first of those that differ only in the object: two pods of one template fail alike."""
+    first: dict[tuple[str | None, Reason], Finding] = {}
+    for finding in findings:
+        first.setdefault((finding.component, finding.reason), finding)
+    return tuple(first.values())
 
 
 def _rejected(rejection: Rejection) -> Finding:

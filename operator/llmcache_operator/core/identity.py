@@ -22,8 +22,8 @@ LENGTH = 12
 # Short options count too (-q is --quantization); a negative number is a value.
 _OPTION = re.compile(r"--|-[A-Za-z]")
 
-# Options of vLLM 0.32 that can't change what a token's KV is. Anything that is not listed here counts: a cold cache is cheaper
-# than a wrong one.
+# Options of vLLM 0.32 that can't change what a token's KV is. Anything that is not listed here counts: a cold cache is
+# cheaper than a wrong one.
 NEUTRAL_ARGS = frozenset(
     {
         "--allow-credentials",

@@ -169,6 +169,8 @@ def _lasted(run: Json) -> float:
 
 def _crashing(pod: Json, container: Json, last: Json) -> Finding:
     component, where = _component(pod), _where(pod, container)
+    if last.get("reason") == "StartError":
+        return _misconfigured(pod, container, last.get("message", "").rstrip("."))
     if last.get("reason") == "OOMKilled":
         field = _MEMORY_FIELD.get(container["name"], "its limit")
         text = f"{where} was killed for using more memory than its limit. Raise {field}."
