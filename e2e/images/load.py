@@ -1,5 +1,6 @@
 """Builds what is missing and makes it known to a cluster."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from e2e.cluster.layout import cache_folder
 from e2e.cluster.locks import exclusive
 from e2e.images.builder import Buildah, Builder, Docker
 from e2e.images.progress import logged
-from e2e.images.spec import IMAGES, Image, ref, refs, select, staged
+from e2e.images.spec import IMAGES, Image, ref, refs, scratch_folder, select, staged
 
 ENGINES: Mapping[str, type[Buildah | Docker]] = {"buildah": Buildah, "docker": Docker}
 _LOAD_SECONDS = 600
@@ -38,7 +39,7 @@ def ensure(name: str, *, engine: str = "buildah") -> dict[str, str]:
 def ensure_kind(name: str, *, engine: str = "docker") -> dict[str, str]:
     """Build the images that are missing, load them into the kind cluster and return their names by short name."""
     builder = ENGINES[engine]()
-    with staged(IMAGES.values()) as context:
+    with _alone(), staged(IMAGES.values()) as context:
         for image in IMAGES.values():
             _build(builder, image, context)
             with _archive(builder, image) as archive:
@@ -49,11 +50,19 @@ def ensure_kind(name: str, *, engine: str = "docker") -> dict[str, str]:
 
 @contextmanager
 def _lacking(images: Sequence[Image]) -> Iterator[tuple[Sequence[Image], Path]]:
-    with exclusive(cache_folder() / "buildah.lock", "building images"):
+    with _alone():
         known = cluster_images.available()
         lacking = [image for image in images if ref(image) not in known]
         with staged(IMAGES.values() if lacking else ()) as context:
             yield lacking, context
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    with exclusive(cache_folder() / "images" / "build.lock", "building images"):
+        # What a run that was killed left there.
+        shutil.rmtree(scratch_folder())
+        yield
 
 
 def _build(builder: Builder, image: Image, context: Path) -> None:
@@ -67,7 +76,7 @@ def _build(builder: Builder, image: Image, context: Path) -> None:
 @contextmanager
 def _archive(builder: Builder, image: Image) -> Iterator[Path]:
     # Gone as soon as it is imported: it is as large as the image.
-    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
+    with tempfile.TemporaryDirectory(dir=scratch_folder()) as folder:
         archive = Path(folder) / f"{image.name}.tar"
         builder.save(ref(image), archive)
         yield archive

@@ -84,14 +84,20 @@ def ref(image: Image) -> str:
     return f"{REPOSITORY}/{image.name}:{_digest(image, ROOT)}"
 
 
+def scratch_folder() -> Path:
+    """Return the folder of what lives for one build: on the cache's disk, since archives take gigabytes."""
+    folder = cache_folder() / "images" / "scratch"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @contextmanager
 def staged(images: Collection[Image]) -> Iterator[Path]:
     """Copy what the images are made of into a folder to build from, so that nobody's edits enter a build that runs.
 
     Raises ClusterError if a file is no longer what `ref` saw.
     """
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
+    with tempfile.TemporaryDirectory(dir=scratch_folder()) as folder:
         context = Path(folder)
         for file in {file for image in images for file in _files(image, ROOT)}:
             (context / file).parent.mkdir(parents=True, exist_ok=True)
