@@ -55,7 +55,7 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._task: asyncio.Task[None] | None = None
         self._request: Request | None = None
-        self._early = b""
+        self._early = self._head = b""
         self._refused = False
         self._source: Source | None = None
         self.began = False
@@ -152,7 +152,7 @@ class Client(asyncio.Protocol):
         self.finish()
 
     def begin(self, status: int, headers: Headers, extra: Headers, source: Source | None = None) -> None:
-        """Send the head of a response whose body `source` will feed."""
+        """Begin a response whose body `source` will feed."""
         assert self._request is not None  # noqa: S101 (only handlers call this)
         self.began = True
         self._source = source
@@ -161,14 +161,24 @@ class Client(asyncio.Protocol):
             extra = [*extra, (b"connection", b"close")]
         elif self._request.http10:
             extra = [*extra, (b"connection", b"keep-alive")]
-        self._transport.write(response_head(status, headers, extra))
+        self._head = response_head(status, headers, extra)
 
     def write(self, data: bytes) -> None:
-        """Send bytes of the body."""
-        self._transport.write(data)
+        """Send bytes of the body, the first of them together with the head."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines((head, data))
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send the head if that has not been done: there is no body yet."""
+        if self._head:
+            self.write(b"")
 
     def finish(self, *, close: bool = False) -> None:
         """End the response, and take the next request unless the connection is to close."""
+        self.flush()
         request, self._request, self._source, self._task = self._request, None, None, None
         if close or request is None or not request.keep_alive or self._connections.closed:
             self.deadline = self._loop.time() + self._patience.write

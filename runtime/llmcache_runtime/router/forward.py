@@ -53,7 +53,7 @@ class Forwarder:
                 await self._attempt(pick, story, client)
             except EngineError as error:
                 story.error = str(error)
-                self.metrics.retries.labels("unconnected" if error.unconnected else "failed").inc()
+                self.metrics.retries[("unconnected" if error.unconnected else "failed",)].inc()
             else:
                 return
 
@@ -62,7 +62,7 @@ class Forwarder:
         engine = self.engines[pick.engine]
         story.engine, story.pick = engine.name, pick
         story.tried.add(pick.engine)
-        self.metrics.engine_requests.labels(engine.name).inc()
+        self.metrics.engine_requests[(engine.name,)].inc()
         ticket = self.policy.on_start(pick, time.monotonic())
         relay = self._relay(ticket, story, client)
         engine.active.add(relay)

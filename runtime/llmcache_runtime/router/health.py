@@ -108,7 +108,7 @@ class Health:
         engine.ejected_until = self._loop.time() + seconds
         engine.next_probe = min(engine.next_probe, self._loop.time() + self._settings.ejected_interval)
         self._engines.changed()
-        self._metrics.ejections.labels(engine.name).inc()
+        self._metrics.ejections[(engine.name,)].inc()
         _log.warning("engine %s is out for at least %.1f s: %s", engine.name, seconds, error)
 
     def _readmit(self, engine: Engine) -> None:

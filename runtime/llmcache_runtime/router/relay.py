@@ -59,6 +59,7 @@ class Relay(Exchange):
     def fed(self) -> None:
         """Pass on what came; of a stream of events, whole events only."""
         if not self._pieces:
+            self._client.flush()
             return
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()

@@ -27,11 +27,11 @@ class Story:
 
     def count(self, metrics: Metrics) -> None:
         """Add to the metrics."""
-        metrics.requests.labels(path_label(self.request.path), str(self.status)).inc()
+        metrics.requests[path_label(self.request.path), str(self.status)].inc()
         if self.pick is not None:
-            metrics.picks.labels(self.pick.reason).inc()
+            metrics.picks[(self.pick.reason,)].inc()
             for tier, tokens in zip(self.pick.tiers._fields, self.pick.tiers, strict=True):
-                metrics.tokens.labels(tier).inc(tokens)
+                metrics.tokens[(tier,)].inc(tokens)
 
     def entry(self, now: float) -> dict[str, Any]:
         """Give the log entry: sizes and names, nothing of what the client wrote but its id."""

@@ -76,9 +76,7 @@ class Connection(asyncio.Protocol):
         self._headers = []
         self._size = self._status = 0
         self._complete = False
-        self._transport.write(head)
-        if body:
-            self._transport.write(body)
+        self._transport.writelines((head, body) if body else (head,))
 
     def data_received(self, data: bytes) -> None:
         """Read bytes of the response."""
