@@ -118,7 +118,7 @@ def _engine(target: Target, topology: CacheTopology, source: ModelSource) -> Jso
         "args": [*_args(target, topology), *engine.args],
         "env": pods.environment(_env(target), engine.env),
         "ports": [pods.port("http", HTTP_PORT)],
-        "resources": pods.resources(engine.resources),
+        **pods.resources(engine.resources),
         "securityContext": pods.container_security(read_only_root=False),
         # An hour for large models to load; a crash ends the pod at once in any case.
         "startupProbe": pods.http_probe("/health", "http", period=2, failures=1800),

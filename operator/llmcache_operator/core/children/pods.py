@@ -77,12 +77,13 @@ def environment(own: Mapping[str, str], users: Sequence[EnvVar] = ()) -> list[Js
 
 
 def resources(wanted: Resources) -> Json:
-    """Return requests and limits as the API server would store them, leaving out what is empty."""
-    return {
+    """Return the field `resources` of a container as the API server would store it, or nothing where all is empty."""
+    found = {
         kind: {name: canonical(quantity) for name, quantity in amounts.items()}
         for kind, amounts in (("requests", wanted.requests), ("limits", wanted.limits))
         if amounts
     }
+    return {"resources": found} if found else {}
 
 
 def http_probe(path: str, port: str, *, period: int, failures: int, timeout: int = 5) -> Json:

@@ -75,7 +75,7 @@ def _container(target: Target) -> Json:
             *("--policy", router.policy.value, *header),
         ],
         "ports": [pods.port("http", HTTP_PORT), pods.port("private", PRIVATE_PORT)],
-        "resources": pods.resources(router.resources),
+        **pods.resources(router.resources),
         "securityContext": pods.container_security(read_only_root=True),
         "startupProbe": pods.http_probe("/healthz", "private", period=1, failures=60),
         "readinessProbe": pods.http_probe("/readyz", "private", period=2, failures=2),
