@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2e.kube import wait_until
+from e2e.services import Service, manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from e2e.kube import Json, Kube
-    from e2e.services import Service
 
 pytestmark = pytest.mark.timeout(300)
 KINDS = "deployments,statefulsets,services,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
@@ -38,11 +36,28 @@ def generations(kube: Kube) -> dict[str, int]:
 
 
 @pytest.fixture
-def idle(service: Callable[..., Service], kube: Kube) -> Service:
-    """Provide a service whose engines are scaled to zero: its children are all there, and cost nothing."""
-    one = service("x", engine={"replicas": 0})
-    wait_until("all children", lambda: children(kube).keys() == OWNED, seconds=60)
+def idle(kube: Kube) -> Service:
+    """Provide a service whose engines are scaled to zero: its children are all there, and cost little.
+
+    It is the same one for all tests, brought back to where it began, whatever the test before did to it.
+    """
+    one = Service(kube, "x")
+    kube.apply(manifest("x", engine={"replicas": 0}))
+    kube.run("annotate", "llmcs", "x", "llmcache.dev/paused-")
+
+    def settled() -> bool:
+        resource, found = one.resource(), children(kube)
+        seen = resource.get("status", {}).get("observedGeneration") == resource["metadata"]["generation"]
+        return seen and found.keys() == OWNED and all(owned_by(resource, child) for child in found.values())
+
+    wait_until("all children as the spec has them", settled, seconds=90, every=0.5)
     return one
+
+
+def owned_by(resource: Json, child: Json) -> bool:
+    """Whether a child stays: it belongs to this very resource, not to one of the same name before it."""
+    owner = child["metadata"]["ownerReferences"][0]["uid"]
+    return owner == resource["metadata"]["uid"] and "deletionTimestamp" not in child["metadata"]
 
 
 def test_deleting_the_resource_deletes_everything(idle: Service, kube: Kube) -> None:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.kube import wait_until
+from e2e.kube import condition, wait_until
 from e2e.models import redraw_weights
+from e2e.services import Service, manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from e2e.kube import Kube
-    from e2e.services import Service
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("models")]
-PROMPT = "Once upon a time " + " ".join(f"there were {number} small boats," for number in range(150))
+
+
+@pytest.fixture(scope="module")
+def stale(kube: Kube, models: None, refs: dict[str, str]) -> Iterator[Service]:  # noqa: ARG001
+    """Provide one engine whose model is a folder that tests write to, and a cache server that outlives it."""
+    redraw_weights(kube, refs, "tiny", "changing", seed=None)
+    kube.apply(manifest("stale", model={"uri": "pvc://models/changing", "revision": "1"}))
+    one = Service(kube, "stale")
+    one.wait("Ready", "True")
+    yield one
+    kube.run("delete", "llmcs", one.name)
 
 
 def cache_server(service: Service) -> str:
@@ -26,57 +37,59 @@ def cache_server(service: Service) -> str:
 
 
 def new_engine(service: Service, old: str) -> str:
-    """Wait until another pod serves, and return its name."""
+    """Wait until another pod serves in the place of `old`, and return its name."""
 
     def replaced() -> str | None:
         engines = service.engines()
-        return engines[0] if len(engines) == 1 and engines[0] != old else None
+        if len(engines) != 1 or engines[0] == old:
+            return None
+        ready = condition(service.kube.get("pod", engines[0]), "Ready")
+        return engines[0] if ready.get("status") == "True" else None
 
-    engine = wait_until("a new engine pod", replaced, seconds=300)
+    engine = wait_until("a new engine pod that serves", replaced, seconds=400)
     service.wait("Ready", "True")
     return engine
 
 
+def prompt() -> str:
+    """Return a prompt of some 1,000 tokens that nobody has sent before."""
+    return f"{uuid.uuid4()}: " + " ".join(f"there were {number} small boats," for number in range(150))
+
+
 @pytest.mark.parametrize("way", ["another uri", "new weights at the same path, bumped revision", "in place, unsaid"])
-def test_new_weights_never_meet_kv_of_the_old(
-    service: Callable[..., Service], kube: Kube, refs: dict[str, str], way: str
-) -> None:
-    """The cache server keeps running throughout, and still serves the old model's KV to nobody."""
-    redraw_weights(kube, refs, "tiny", "changing", seed=None)
-    one = service("stale", model={"uri": "pvc://models/changing", "revision": "1"})
-    one.wait("Ready", "True")
-    (old,) = one.engines()
-    first, again = one.ask_engine(old, PROMPT), one.ask_engine(old, PROMPT)
-    server, identity = cache_server(one), one.status()["cache"]["identity"]
+def test_new_weights_never_meet_kv_of_the_old(stale: Service, refs: dict[str, str], way: str) -> None:
+    """The cache server keeps running throughout, with the old model's KV in it."""
+    (old,) = stale.engines()
+    text, spec = prompt(), stale.resource()["spec"]["model"]
+    first, again = stale.ask_engine(old, text), stale.ask_engine(old, text)
+    server, identity = cache_server(stale), stale.status()["cache"]["identity"]
     assert first.tokens.computed > 512
     assert again.tokens.engine > 512
 
+    mark = uuid.uuid4().hex[:6]
+    folder = f"other-{mark}" if way == "another uri" else spec["uri"].rpartition("/")[2]
+    redraw_weights(stale.kube, refs, "tiny", folder, seed=int(mark, 16))
     if way == "another uri":
-        redraw_weights(kube, refs, "tiny", "another", seed=7)
-        one.patch({"model": {"uri": "pvc://models/another"}})
+        stale.patch({"model": {"uri": f"pvc://models/{folder}"}})
     elif way == "in place, unsaid":
-        redraw_weights(kube, refs, "tiny", "changing", seed=7)
-        kube.run("delete", "pod", old, "--wait=false")
+        stale.kube.run("delete", "pod", old, "--wait=false")
     else:
-        redraw_weights(kube, refs, "tiny", "changing", seed=7)
-        one.patch({"model": {"revision": "2"}})
-    changed = one.ask_engine(new_engine(one, old), PROMPT)
+        stale.patch({"model": {"revision": mark}})
+    changed = stale.ask_engine(new_engine(stale, old), text)
 
     assert changed.tokens.server == 0
     assert changed.tokens.computed == changed.tokens.total
     assert changed.top != first.top
-    assert cache_server(one) == server
-    assert (one.status()["cache"]["identity"] == identity) == (way == "in place, unsaid")
+    assert cache_server(stale) == server
+    assert (stale.status()["cache"]["identity"] == identity) == (way == "in place, unsaid")
 
 
-def test_the_same_weights_find_their_kv_again_after_an_engine_restart(service: Callable[..., Service]) -> None:
-    one = service("keeps")
-    one.wait("Ready", "True")
-    (old,) = one.engines()
-    first = one.ask_engine(old, PROMPT)
+def test_the_same_weights_find_their_kv_again_after_an_engine_restart(stale: Service) -> None:
+    (old,) = stale.engines()
+    first = stale.ask_engine(old, text := prompt())
 
-    one.kube.run("delete", "pod", old, "--wait=false")
-    again = one.ask_engine(new_engine(one, old), PROMPT)
+    stale.kube.run("delete", "pod", old, "--wait=false")
+    again = stale.ask_engine(new_engine(stale, old), text)
 
     assert again.tokens.server >= 512
     assert again.top == pytest.approx(first.top)

@@ -123,9 +123,9 @@ def _status(kube: Kube, service: str) -> None:
 
     wait_until(f"llmcs/{service} shows a hit rate", measured, seconds=180)
     console.print(f"$ kubectl get llmcs {service}", style="dim")
-    console.print(Text(kube.run("get", "llmcs", service)))
+    console.out(kube.run("get", "llmcs", service), highlight=False)
     console.print(f"$ kubectl get llmcs {service} -o wide", style="dim")
-    console.print(Text(kube.run("get", "llmcs", service, "-o", "wide")))
+    console.out(kube.run("get", "llmcs", service, "-o", "wide"), highlight=False)
 
 
 def _next(cluster: Cluster, name: str, seconds: float) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from e2e.counters import Tokens
     from e2e.demo.chat import Turn
 
-WIDTH = 30
+WIDTH = 24
 COMPUTED, ENGINE, SERVER = "red", "green", "cyan"
 
 
@@ -37,8 +37,8 @@ def turns(rows: Sequence[Turn], engines: Sequence[str]) -> Table:
         table.add_column(column)
     table.add_column("first token", justify="right")
     table.add_column("prompt", justify="right")
-    table.add_column("where its tokens came from")
-    table.add_column("not computed", justify="right")
+    table.add_column("where its tokens came from", no_wrap=True, min_width=WIDTH)
+    table.add_column("reused", justify="right")
     for row in rows:
         table.add_row(
             str(row.number),
@@ -59,8 +59,8 @@ def sharing(rows: Sequence[tuple[str, float, Tokens]]) -> Table:
     table.add_column("asked of")
     table.add_column("first token", justify="right")
     table.add_column("prompt", justify="right")
-    table.add_column("where its tokens came from")
-    table.add_column("from LMCache", justify="right")
+    table.add_column("where its tokens came from", no_wrap=True, min_width=WIDTH)
+    table.add_column("LMCache", justify="right")
     for name, seconds, tokens in rows:
         table.add_row(name, f"{seconds:.2f} s", str(tokens.total), bar(tokens), str(tokens.server))
     return table
