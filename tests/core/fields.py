@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import types
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from llmcache_operator.api.fields import Model
 from llmcache_operator.api.spec import ServiceSpec
-
 from tests.core.samples import MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 ENGINE, CACHE, ROUTER = "Deployment/chat-engine", "StatefulSet/chat-cache", "Deployment/chat-router"
 POLICIES = tuple(f"NetworkPolicy/chat-{part}" for part in ("cache", "engine", "router"))
@@ -78,7 +79,7 @@ ROWS = {
             "tensorParallelSize": Row(2, (ENGINE,)),
             "kvCacheMemory": Row("2Gi", (ENGINE,)),
             "args": Row(["--max-num-seqs=8"], (ENGINE,)),
-            "env": Row([{"name": "HF_HOME", "value": "/tmp/hub"}], (ENGINE,)),
+            "env": Row([{"name": "HF_HOME", "value": "/models/hub"}], (ENGINE,)),
             **_resources(ENGINE),
             **_template(ENGINE),
         },

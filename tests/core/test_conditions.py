@@ -5,24 +5,26 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llmcache_operator.api.conditions import ConditionType, Reason
 from llmcache_operator.core.conditions import Parts, Verdict, as_conditions, verdicts
 from llmcache_operator.core.rollout import Rollout
 from llmcache_operator.core.target import Component
 from llmcache_operator.core.values import Finding, Json, ScrapeFailure
-
 from tests.core.samples import NOW, stamp
 
 ENGINE, CACHE, ROUTER = Component.ENGINE, Component.CACHE_SERVER, Component.ROUTER
 ALWAYS = {"Ready", "EnginesReady", "CacheReady", "RouterReady", "MetricsAvailable"}
+CACHE_DONE = Rollout(1, 1, settled=True)
 DONE, NONE_READY = Rollout(2, 2, settled=True), Rollout(2, 0, settled=True)
 ROLLING, ZERO = Rollout(2, 1, settled=False), Rollout(0, 0, settled=True)
 CRASH = Finding("engine", Reason.ENGINE_CRASHING, "it crashes")
 
 
 def found(
+    *,
     engine: Rollout = DONE,
-    cache: Rollout = Rollout(1, 1, settled=True),
+    cache: Rollout = CACHE_DONE,
     router: Rollout = DONE,
     findings: tuple[Finding, ...] = (),
     sampled: int = 2,
@@ -156,7 +158,7 @@ finding_lists = st.lists(
 def test_whatever_is_seen_the_conditions_agree_with_each_other(
     engine: Rollout, cache: Rollout, router: Rollout, findings: tuple[Finding, ...], sampled: int
 ) -> None:
-    all_found = found(engine, cache, router, findings, sampled)
+    all_found = found(engine=engine, cache=cache, router=router, findings=findings, sampled=sampled)
 
     assert set(all_found) >= ALWAYS
     assert ("Stalled" in all_found) == bool(findings)
@@ -170,7 +172,7 @@ def test_whatever_is_seen_the_conditions_agree_with_each_other(
     assert all(verdict.message for verdict in all_found.values())
 
 
-def ready(status: bool | None, reason: Reason = Reason.AVAILABLE, message: str = "m") -> Verdict:
+def ready(status: bool | None, reason: Reason = Reason.AVAILABLE, message: str = "m") -> Verdict:  # noqa: FBT001
     return Verdict(ConditionType.READY, status=status, reason=reason, message=message)
 
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llmcache_operator.core.identity import LENGTH, NEUTRAL_ARGS, NEUTRAL_ENV, identity
 from llmcache_operator.core.values import Settings
-
-from tests.core.samples import MODEL, SETTINGS, target
+from tests.core.samples import MODEL, target
 
 SAME = identity(target())
 VALUE_FROM = {"secretKeyRef": {"name": "a", "key": "b"}}

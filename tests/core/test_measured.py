@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llmcache_operator.core.measured import Coverage, cache_status, coverage
 from llmcache_operator.core.target import Component
 from llmcache_operator.core.values import CacheSample, EngineSample, Observed, ScrapeFailure
 from llmcache_operator.core.window import Measurement
-
 from tests.core.samples import NOW, SETTINGS, pod, resource, stamp, target
 
 ENGINE, SERVER = pod(Component.ENGINE), pod(Component.CACHE_SERVER)

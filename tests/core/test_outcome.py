@@ -3,27 +3,29 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from llmcache_operator.api.status import ServiceStatus
 from llmcache_operator.core.outcome import outcome, should_write
 from llmcache_operator.core.reconcile import decide
 from llmcache_operator.core.target import Component
 from llmcache_operator.core.values import EngineSample, Json, ObjectRef, Observed, Outcome, Rejection
 from llmcache_operator.core.window import Measurement
-
 from tests.core.samples import NOW, SETTINGS, cluster, condition_of, find, live, planned, pod, resource
 
 ENGINE, CACHE, ROUTER = Component.ENGINE, Component.CACHE_SERVER, Component.ROUTER
 SPEC: dict[str, Any] = {"engine": {"replicas": 2}}
 ALL_READY = cluster(**SPEC)
 PODS = (pod(ENGINE, "chat-engine-0"), pod(ENGINE, "chat-engine-1"), pod(CACHE))
+NOTHING = Measurement()
 REFUSED = Rejection(ObjectRef("apps/v1", "Deployment", "chat-engine"), 422, "Invalid", "no")
 
 
 def reconciled(
     previous: Json | None = None,
     children: dict[Component, Json] = ALL_READY,
+    *,
     rejections: tuple[Rejection, ...] = (),
-    measurement: Measurement = Measurement(),
+    measurement: Measurement = NOTHING,
     now: float = NOW,
     generation: int = 1,
     **changes: Any,

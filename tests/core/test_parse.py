@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from llmcache_operator.core.parse import cache_sample, engine_sample
 from llmcache_operator.core.values import CacheSample, EngineSample
 
@@ -128,10 +130,8 @@ lines = st.lists(
 @example([f"{TOKENS}{{source=}} 1"])
 def test_no_text_breaks_the_parser_in_another_way(text: list[str]) -> None:
     for read in (parsed, lambda metrics: cache_sample(1.0, metrics)):
-        try:
+        with suppress(ValueError):
             read("\n".join(text))
-        except ValueError as error:
-            assert str(error)
 
 
 @given(st.data())

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from llmcache_operator.core.rollout import Rollout, rollout
 
 

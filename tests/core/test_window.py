@@ -4,13 +4,16 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llmcache_operator.core.values import CacheSample, EngineSample, ScrapeFailure
 from llmcache_operator.core.window import Measurement, Tokens
 
 WINDOW = 300.0
 
 
-def sample(at: float, computed: int = 0, engine: int = 0, server: int = 0, *, pod: str = "a", born: float | None = 0.0):
+def sample(
+    at: float, computed: int = 0, engine: int = 0, server: int = 0, *, pod: str = "a", born: float | None = 0.0
+) -> EngineSample:
     return EngineSample(pod, f"uid-{pod}", at, computed, engine, server, started_at=born, model_path="/m")
 
 
