@@ -137,6 +137,10 @@ class Engine:
         self.ttft_count += 1
         return tokens, local + external
 
+    def external_queries(self) -> int:
+        """Count the tokens asked of the shared tier; none without one."""
+        return self.sources["local_compute"] + self.sources["external_kv_transfer"] if self.shared else 0
+
     def metrics(self) -> str:
         """Render the metrics that routers and operators read."""
         label = f'engine="0",model_name="{self.model}"'
@@ -151,7 +155,7 @@ class Engine:
             f"vllm:generation_tokens_total{{{label}}} {self.generated}",
             f"vllm:prefix_cache_queries_total{{{label}}} {prompt}",
             f"vllm:prefix_cache_hits_total{{{label}}} {self.sources['local_cache_hit']}",
-            f"vllm:external_prefix_cache_queries_total{{{label}}} {prompt - self.sources['local_cache_hit']}",
+            f"vllm:external_prefix_cache_queries_total{{{label}}} {self.external_queries()}",
             f"vllm:external_prefix_cache_hits_total{{{label}}} {self.sources['external_kv_transfer']}",
             f"vllm:time_to_first_token_seconds_sum{{{label}}} {self.ttft_sum}",
             f"vllm:time_to_first_token_seconds_count{{{label}}} {self.ttft_count}",

@@ -58,8 +58,11 @@ async def make_stack() -> AsyncIterator[StackMaker]:
     """Make stacks: `make_stack(2, policy="RoundRobin")`."""
     async with contextlib.AsyncExitStack() as exits:
 
-        async def make(count: int = 2, *, shared: Lru | None = None, **settings: Any) -> Stack:
-            engines = [await serve(Engine(f"engine-{i}", shared=shared)) for i in range(count)]
+        async def make(
+            count: int = 2, *, shared: Lru | None = None, cache_tokens: int = 200_000, **settings: Any
+        ) -> Stack:
+            made = [Engine(f"engine-{i}", shared=shared, cache_tokens=cache_tokens) for i in range(count)]
+            engines = [await serve(engine) for engine in made]
             for engine in engines:
                 exits.push_async_callback(engine.stop)
             stack = await start(engines, **settings)
@@ -71,7 +74,13 @@ async def make_stack() -> AsyncIterator[StackMaker]:
 
 async def start(engines: list[Served], **settings: Any) -> Stack:
     endpoints = tuple(Endpoint(e.engine.name, e.engine.name, "127.0.0.1", e.port) for e in engines)
-    defaults: dict[str, Any] = {"access_log": False, "grace": 0.0, "health": FAST, "engines": endpoints}
+    defaults: dict[str, Any] = {
+        "access_log": False,
+        "metrics_interval": 0.0,
+        "grace": 0.0,
+        "health": FAST,
+        "engines": endpoints,
+    }
     router = Router(Settings(host="127.0.0.1", port=0, private_port=0, **(defaults | settings)))
     task = asyncio.get_running_loop().create_task(router.run())
     waiter = asyncio.get_running_loop().create_task(router.listening.wait())

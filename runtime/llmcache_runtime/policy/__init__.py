@@ -9,6 +9,7 @@ from llmcache_runtime.policy.interface import Pick, Policy, Reason, RequestKey, 
 from llmcache_runtime.policy.key import request_key
 from llmcache_runtime.policy.least_loaded import LeastLoaded
 from llmcache_runtime.policy.prefix_aware import PrefixAware, Prices
+from llmcache_runtime.policy.rates import Observation, Rates
 from llmcache_runtime.policy.round_robin import RoundRobin
 from llmcache_runtime.policy.session_affinity import SessionAffinity
 
@@ -24,10 +25,12 @@ __all__ = [
     "Engine",
     "Fleet",
     "LeastLoaded",
+    "Observation",
     "Pick",
     "Policy",
     "PrefixAware",
     "Prices",
+    "Rates",
     "Reason",
     "RequestKey",
     "RoundRobin",

@@ -14,6 +14,9 @@ CHUNK_TOKENS = CHUNK_BYTES // 4
 SHARED_CHUNKS = 256 // CHUNK_TOKENS
 """Chunks in one chunk of LMCache (256 tokens by default); it shares whole ones only."""
 
+MAX_ENGINE_CHUNKS = 65536
+"""No engine is remembered to hold more: four million tokens, about 6 MB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prices:
@@ -36,11 +39,12 @@ class PrefixAware(Fleet):
     bounds that for the shared tier, in LMCache's chunks.
     """
 
-    def __init__(self, prices: Prices | None = None, *, engine_chunks: int = 32768, shared_chunks: int = 65536) -> None:
+    def __init__(self, prices: Prices | None = None, *, engine_chunks: int = 16384, shared_chunks: int = 32768) -> None:
         super().__init__()
         self.prices = prices or Prices()
         self._engine_chunks = engine_chunks
         self._held: dict[str, PrefixIndex] = {}
+        self._capacities: dict[str, int] = {}
         self._shared = PrefixIndex(shared_chunks)
 
     def set_reload_ratio(self, ratio: float) -> None:
@@ -48,8 +52,10 @@ class PrefixAware(Fleet):
         self.prices = replace(self.prices, reload_ratio=min(max(ratio, 0.0), 1.0))
 
     def set_capacity(self, engine: str, tokens: int) -> None:
-        """Tell how many tokens an engine's own cache holds; never more than the bound is remembered."""
-        self._index(engine).resize(max(1, min(tokens // CHUNK_TOKENS, self._engine_chunks)))
+        """Tell how many tokens an engine's own cache holds."""
+        if any(known.name == engine for known in self.engines):
+            self._capacities[engine] = max(1, min(tokens // CHUNK_TOKENS, MAX_ENGINE_CHUNKS))
+            self._index(engine).resize(self._capacities[engine])
 
     def _choose(self, key: RequestKey, candidates: Sequence[Engine], now: float) -> Pick:
         del now
@@ -92,9 +98,10 @@ class PrefixAware(Fleet):
 
     def _forget(self, engine: str) -> None:
         self._held.pop(engine, None)
+        self._capacities.pop(engine, None)
 
     def _index(self, engine: str) -> PrefixIndex:
         index = self._held.get(engine)
         if index is None:
-            index = self._held[engine] = PrefixIndex(self._engine_chunks)
+            index = self._held[engine] = PrefixIndex(self._capacities.get(engine, self._engine_chunks))
         return index

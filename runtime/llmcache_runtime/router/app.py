@@ -11,6 +11,7 @@ from llmcache_runtime.router.connection import Client, Connections, Handler
 from llmcache_runtime.router.engines import Engines
 from llmcache_runtime.router.forward import Forwarder
 from llmcache_runtime.router.health import Health
+from llmcache_runtime.router.learning import Learning
 from llmcache_runtime.router.metrics import Metrics
 from llmcache_runtime.router.models import Models
 from llmcache_runtime.router.private import Private
@@ -37,15 +38,16 @@ class Router:
         self.listening = asyncio.Event()
         self.port = self.private_port = 0
         metrics = Metrics()
-        policy = self._policy()
+        self.policy = policy = self._make_policy()
         self.engines = engines = Engines(policy, metrics, settings.connect_timeout)
         self._health = Health(engines, policy, metrics, settings.health)
+        self._learning = Learning(engines, policy, settings.metrics_interval)
         admission = Admission(policy, engines, metrics, settings.admission)
         forward = Forwarder(policy, engines, self._health, admission, metrics, settings.forward)
         self._proxy = Proxy(forward, Models(engines), engines, metrics, self._log)
         self._private = Private(policy, engines, metrics, self._connections)
 
-    def _policy(self) -> Fleet:
+    def _make_policy(self) -> Fleet:
         if self._settings.policy == "PrefixAware":
             return PrefixAware(self._settings.prices)
         return POLICIES[self._settings.policy]()
@@ -75,12 +77,13 @@ class Router:
             self._log.flush()
 
     def _jobs(self) -> list[Coroutine[None, None, None]]:
-        return [
+        jobs = [
             self._discover(),
             self._health.probe_all(),
             self._connections.sweep(),
             self._private_connections.sweep(),
         ]
+        return [*jobs, self._learning.run()] if self._settings.metrics_interval else jobs
 
     async def _listen(self, handler: Handler, connections: Connections, port: int) -> asyncio.Server:
         settings = self._settings

@@ -30,6 +30,7 @@ def parse(argv: Sequence[str] | None) -> Settings:
         policy=flags.policy,
         prices=Prices(reload_ratio=flags.reload_ratio),
         connect_timeout=flags.connect_timeout,
+        metrics_interval=flags.metrics_interval,
         grace=flags.grace,
         drain_timeout=flags.drain_timeout,
         max_connections=flags.max_connections,
@@ -83,7 +84,16 @@ def _routing(group: argparse._ArgumentGroup) -> None:
         "--session-header", type=_header, metavar="NAME", help="header that names a session, for SessionAffinity"
     )
     group.add_argument(
-        "--reload-ratio", type=_ratio, default=0.35, help="cost of a token from the shared tier against a computed one"
+        "--reload-ratio",
+        type=_ratio,
+        default=0.35,
+        help="cost of a token from the shared tier against a computed one, until it is learned",
+    )
+    group.add_argument(
+        "--metrics-interval",
+        type=_seconds,
+        default=10.0,
+        help="seconds between two readings of an engine's metrics, which teach costs and cache sizes; 0 for none",
     )
     group.add_argument("--connect-timeout", type=_seconds, default=1.0, help="seconds to connect to an engine")
     group.add_argument("--first-byte-timeout", type=_seconds, default=600.0, help="seconds until an engine must answer")

@@ -40,6 +40,7 @@ class Engine:
     failed_probes: int = 0
     was_refused: bool = False
     next_probe: float = 0.0
+    next_report: float = 0.0
     steady_since: float = 0.0
     last_error: str = ""
 
@@ -114,6 +115,7 @@ class Engines:
                 known.pool.close()
                 known.pool = Pool(endpoint.host, endpoint.port, self._connect_timeout)
             known.endpoint = endpoint
+            known.next_report = 0.0
             self._policy.add(endpoint.id, self._loop.time())
         if endpoint.draining:
             self._policy.drain(endpoint.id)

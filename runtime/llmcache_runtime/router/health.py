@@ -115,6 +115,7 @@ class Health:
         engine.ejected = False
         engine.failures = engine.failed_probes = 0
         engine.steady_since = self._loop.time()
+        engine.next_report = 0.0
         if engine.was_refused:
             # Nobody listened on its port: the process is a new one, with an empty cache.
             engine.was_refused = False

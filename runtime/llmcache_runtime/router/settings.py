@@ -23,6 +23,7 @@ class Settings:
     policy: str = "PrefixAware"
     prices: Prices = field(default_factory=Prices)
     connect_timeout: float = 1.0
+    metrics_interval: float = 10.0
     grace: float = 5.0
     drain_timeout: float = 300.0
     max_connections: int = 10000
