@@ -113,7 +113,7 @@ def test_the_crd_may_come_after_the_operator(
     crd = json.loads(cluster.run("get", "crd", "llmcacheservices.llmcache.dev", "-o", "json"))
     cluster.run("delete", "crd", "llmcacheservices.llmcache.dev")
     try:
-        start_operator().wait_for("waiting for the CRD")
+        start_operator().wait_for("apply the manifests in crds/")
     finally:
         manifest = {**crd, "metadata": {"name": crd["metadata"]["name"]}, "status": None}
         cluster.apply({key: value for key, value in manifest.items() if value is not None})
@@ -139,4 +139,39 @@ def test_a_frozen_process_ends_when_it_wakes_up_after_another_took_over(
         first.process.send_signal(signal.SIGCONT)
 
     assert first.process.wait(30) == LEASE_LOST
+    chat.wait_for_children()
+
+
+def test_a_namespaced_operator_serves_its_namespaces_only(
+    chat: Chat, kube: Kube, start_operator: Callable[..., OperatorProcess], api_server: ApiServer
+) -> None:
+    other = Chat(Kube(api_server.kubeconfig, "default"))
+    start_operator("--namespace", kube.namespace).wait_until_leading()
+    other.apply()
+    try:
+        chat.apply()
+        chat.wait_for_children()
+
+        assert other.children() == {}
+        assert not (other.live() or {})["status"].get("conditions")
+    finally:
+        other.kube.run("delete", "llmcs", "chat")
+
+
+def test_a_missing_permission_is_named_and_mending_it_is_enough(
+    chat: Chat, start_operator: Callable[..., OperatorProcess], api_server: ApiServer
+) -> None:
+    cluster = Kube(api_server.kubeconfig)
+    role = json.loads(cluster.run("get", "clusterrole", "llmcache-operator", "-o", "json"))
+    rules = [rule for rule in role["rules"] if "statefulsets" not in rule["resources"]]
+    cluster.run("patch", "clusterrole", "llmcache-operator", "--type=merge", "-p", json.dumps({"rules": rules}))
+    try:
+        operator = start_operator()
+        operator.wait_for('cannot list resource "deployments"')
+    finally:
+        mended = json.dumps({"rules": role["rules"]})
+        cluster.run("patch", "clusterrole", "llmcache-operator", "--type=merge", "-p", mended)
+
+    chat.apply()
+
     chat.wait_for_children()

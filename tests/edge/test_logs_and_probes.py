@@ -15,8 +15,8 @@ from llmcache_operator.edge.metrics import Metrics
 from tests.ports import free_port
 
 
-def record(message: str, **extra: object) -> logging.LogRecord:
-    return logging.getLogger("test").makeRecord("test", logging.INFO, "file", 1, message, (), None, extra=extra)
+def record(message: str, logger: str = "llmcache_operator.test", **extra: object) -> logging.LogRecord:
+    return logging.getLogger(logger).makeRecord(logger, logging.INFO, "file", 1, message, (), None, extra=extra)
 
 
 def test_a_line_is_json_and_names_the_service() -> None:
@@ -33,8 +33,11 @@ def test_a_line_about_no_service_has_no_service_fields() -> None:
     assert json.loads(JsonFormatter().format(record("leading"))).keys() == {"time", "level", "logger", "message"}
 
 
-def test_a_bug_comes_with_its_traceback_on_the_same_line() -> None:
-    made = record("a bug")
+@pytest.mark.parametrize(("logger", "told"), [("llmcache_operator.x", "KeyError: 'oops'"), ("kopf.x", "")])
+def test_a_bug_comes_with_its_traceback_on_the_same_line_and_trouble_of_libraries_without(
+    logger: str, told: str
+) -> None:
+    made = record("a bug", logger)
     try:
         dict[str, int]()["oops"]
     except KeyError:
@@ -43,7 +46,8 @@ def test_a_bug_comes_with_its_traceback_on_the_same_line() -> None:
     text = JsonFormatter().format(made)
 
     assert "\n" not in text
-    assert "KeyError: 'oops'" in json.loads(text)["traceback"]
+    assert json.loads(text).get("traceback", "").endswith(told)
+    assert ("traceback" in json.loads(text)) is bool(told)
 
 
 async def test_probes_tell_alive_from_ready() -> None:

@@ -118,7 +118,9 @@ class Application:
         if error.transient:
             self._note_stumble(ref, rejection, error)
             return
-        log.warning("%s %s was refused: %s", ref.kind, ref.name, error, extra={"about": self.about})
+        known = self.memory.refused.get(ref)
+        if known is None or known.rejection != rejection:
+            log.warning("%s %s was refused: %s", ref.kind, ref.name, error, extra={"about": self.about})
         self.memory.refused[ref] = Refused(wanted, rejection, self.now + REFUSAL_PAUSE)
         self.rejections.append(rejection)
 

@@ -152,16 +152,6 @@ class HttpCluster:
         """See `Cluster`."""
         return await self._call("PUT", path_to(lease), lease)
 
-    async def served_plurals(self, api_version: str) -> frozenset[str]:
-        """Names of the resources that the server serves in a group version; empty if it has none."""
-        try:
-            listed = await self._call("GET", f"/apis/{api_version}")
-        except ApiError as error:
-            if error.code == 404:
-                return frozenset()
-            raise
-        return frozenset(resource["name"] for resource in listed.get("resources", ()))
-
     async def list_versions(self, kind: tuple[str, str], namespace: str | None, label: str) -> dict[str, str]:
         """UIDs and resource versions of the objects with a label, from the server's watch cache."""
         query = {"labelSelector": label, "resourceVersion": "0"}

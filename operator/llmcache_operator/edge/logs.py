@@ -11,6 +11,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+OURS = "llmcache_operator"
 FIELDS = ("namespace", "name", "uid", "generation")
 
 
@@ -27,7 +28,8 @@ class JsonFormatter(logging.Formatter):
         }
         about = getattr(record, "about", {})
         line.update({field: about[field] for field in FIELDS if about.get(field) is not None})
-        if record.exc_info:
+        # Libraries log tracebacks for everyday trouble, such as an API server that is away.
+        if record.exc_info and record.name.startswith(OURS):
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str, ensure_ascii=False)
 

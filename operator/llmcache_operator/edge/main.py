@@ -15,6 +15,7 @@ from llmcache_operator.edge.lease import Elector, LeaseLostError
 from llmcache_operator.edge.metrics import Metrics
 from llmcache_operator.edge.operation import Operation
 from llmcache_operator.edge.sentinel import StaleWatchError
+from llmcache_operator.edge.watching import WatchEndedError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 LEASE = "llmcache-operator"
 QPS, BURST = 10.0, 20
-STOPPED, BROKEN, UNUSABLE, LEASE_LOST, STALE = range(5)
-"""Exit codes: told to stop; a bug; wrong options or credentials; the Lease is lost; a watch went stale."""
+STOPPED, BROKEN, UNUSABLE, LEASE_LOST, WATCH_FAILED = range(5)
+"""Exit codes: told to stop; a bug; wrong options or credentials; the Lease is lost; a watch ended or went stale."""
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,8 @@ async def run(chosen: Options) -> int:
         return _end(UNUSABLE, error)
     except LeaseLostError as error:
         return _end(LEASE_LOST, error)
-    except StaleWatchError as error:
-        return _end(STALE, error)
+    except (StaleWatchError, WatchEndedError) as error:
+        return _end(WATCH_FAILED, error)
     except OSError as error:
         return _end(BROKEN, error)
 
@@ -80,14 +81,16 @@ async def _serve(chosen: Options, client: ApiClient, stop: asyncio.Event) -> int
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Whether work was done before the stop came."""
-    tasks = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
+    """Whether work was done before the stop came. Raises what the work raises."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
     finally:
-        for task in tasks:
-            task.cancel()
-    return not stop.is_set()
+        working.cancel()
+        stopping.cancel()
 
 
 def _end(code: int, error: Exception) -> int:

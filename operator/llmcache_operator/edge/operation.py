@@ -7,14 +7,13 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from llmcache_operator.edge.cluster import PLURALS, SERVICE_API
 from llmcache_operator.edge.errors import ApiError, RetryLaterError
 from llmcache_operator.edge.events import Recorder
 from llmcache_operator.edge.measuring import MeasurementBook
 from llmcache_operator.edge.reconcile import Reconciler
 from llmcache_operator.edge.scraping import Scraper
 from llmcache_operator.edge.sentinel import Sentinel
-from llmcache_operator.edge.watching import LABELS, SERVICE, Watches
+from llmcache_operator.edge.watching import LABELS, Watches
 from llmcache_operator.edge.workqueue import WorkQueue
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from llmcache_operator.edge.metrics import Metrics
     from llmcache_operator.edge.options import Options
 
-CRD_PERIOD = 2.0
+ACCESS_PERIOD = 2.0
 FIRST_SCRAPE = 5.0
 """Seconds that the first reconciles wait for the first scrapes."""
 
@@ -55,7 +54,7 @@ class Operation:
     async def run(self, elector: Elector, stop: asyncio.Event) -> None:
         """Work until told to stop.
 
-        Raises `LeaseLostError`, `StaleWatchError`, and whatever ends the watches.
+        Raises `LeaseLostError`, `StaleWatchError`, `WatchEndedError`.
         """
         # kopf ends every task that is younger than itself, so it starts last and everything else first.
         tasks = [asyncio.create_task(stop.wait()), asyncio.create_task(elector.hold())]
@@ -68,29 +67,35 @@ class Operation:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
             task.result()
 
     async def _watch(self) -> None:
-        await self._await_crd()
+        await self._await_access()
         await self._watches.run(self._options.namespaces)
 
-    async def _await_crd(self) -> None:
-        """Kopf looks for its kinds once, at its start: without the CRD it would idle for ever."""
-        told = False
-        while PLURALS[SERVICE] not in await self._served():
-            if not told:
-                log.warning("waiting for the CRD of LLMCacheService (%s): apply the manifests in crds/", SERVICE_API)
-                told = True
-            await asyncio.sleep(CRD_PERIOD)
+    async def _await_access(self) -> None:
+        """Wait until everything that is to be watched can be listed.
 
-    async def _served(self) -> frozenset[str]:
-        try:
-            return await self._cluster.served_plurals(SERVICE_API)
-        except ApiError as error:
-            log.warning("the API server could not be asked for its kinds: %s", error)
-            return frozenset()
+        Kopf looks for its kinds once and idles without the CRD; without a permission it gives up after a minute.
+        """
+        told = ""
+        while obstacle := await self._obstacle():
+            if obstacle != told:
+                log.warning("waiting: %s", obstacle)
+                told = obstacle
+            await asyncio.sleep(ACCESS_PERIOD)
+
+    async def _obstacle(self) -> str:
+        for kind, label in LABELS.items():
+            for namespace in self._options.namespaces or (None,):
+                try:
+                    await self._cluster.list_versions(kind, namespace, label)
+                except ApiError as error:
+                    advice = "apply the manifests in crds/" if error.code == 404 else "mend what it names"
+                    return f"{kind[1]} can't be listed: {error}; {advice}"
+        return ""
 
     async def _work(self) -> None:
         await self._watches.synced.wait()

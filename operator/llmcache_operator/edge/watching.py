@@ -41,6 +41,10 @@ LABELS = {SERVICE: "", **dict.fromkeys((*CHILDREN, POD), MANAGED)}
 """Every kind that is watched, with the label selector of its watch."""
 
 
+class WatchEndedError(Exception):
+    """Kopf gave up watching, for a reason that it told in the log."""
+
+
 class Watches:
     """The cluster as the watches show it; fulfils `reconcile.View`.
 
@@ -81,13 +85,17 @@ class Watches:
         """Watch these namespaces, or all when there are none, until SIGTERM or SIGINT, which kopf takes over.
 
         Kopf's stop flag is left alone: after a signal it waits five seconds for its own waiter of that flag.
+        Raises `WatchEndedError`.
         """
-        await kopf.operator(
-            registry=self._registry(),
-            settings=watch_settings(),
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-        )
+        try:
+            await kopf.operator(
+                registry=self._registry(),
+                settings=watch_settings(),
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+            )
+        except Exception as error:  # kopf gives up for reasons of many types
+            raise WatchEndedError(str(error.args[0] if error.args else error)) from error
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
