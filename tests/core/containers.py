@@ -10,7 +10,7 @@ from tests.core.samples import pod, stamp
 if TYPE_CHECKING:
     from llmcache_operator.core.values import Json
 
-LOOP = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s restarting failed container=engine"}}
+LOOP: Json = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s restarting failed container=engine"}}
 
 
 def container(name: str = "engine", image: str = "engine:1", restarts: int = 0, **state: Any) -> Json:

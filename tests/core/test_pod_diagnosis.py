@@ -223,7 +223,7 @@ def leaving() -> Json:
     return seen | {"metadata": seen["metadata"] | {"deletionTimestamp": stamp()}}
 
 
-RUNNING = {"running": {"startedAt": stamp(5)}}
+RUNNING: Json = {"running": {"startedAt": stamp(5)}}
 NO_FINDING = {
     "a healthy pod": pod(
         ENGINE, containerStatuses=[container(running={"startedAt": stamp(3600)}) | {"ready": True, "started": True}]
