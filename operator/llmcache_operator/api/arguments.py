@@ -58,7 +58,7 @@ Argument = Annotated[
             rule(
                 # The list of one gives the name a name: worked out once per entry it would exceed CEL's budget.
                 f"![{_NAME}].exists(name, size(name) > 1 && {_ENTRIES}.exists(entry, entry.startsWith(name)))",
-                "the operator sets this option of vLLM itself",
+                "must be no option that the operator sets itself",
                 says=f"'the operator sets ' + {_ENTRIES}.filter(entry, entry.startsWith({_NAME}))[0]",
             )
         ),

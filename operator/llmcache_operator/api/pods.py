@@ -50,7 +50,7 @@ class EnvVar(Model):
             | rules(
                 rule(
                     f"!(self in {list(RESERVED_ENV)})",
-                    "the operator sets this variable itself: remove it",
+                    "must be no variable that the operator sets itself",
                     says="'the operator sets ' + self + ' itself: remove it'",
                 )
             ),
