@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ENGINE, CACHE, ROUTER = "Deployment/chat-engine", "StatefulSet/chat-cache", "Deployment/chat-router"
 POLICIES = tuple(f"NetworkPolicy/chat-{part}" for part in ("cache", "engine", "router"))
+NEAR = {"weight": 1, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname"}}
 HUB = {"model": {"uri": "hf://org/repo"}}
 TOKEN = {"model": {"uri": "hf://org/repo", "tokenSecretRef": {"name": "hub"}}}
 
@@ -35,7 +36,7 @@ def _template(child: str) -> dict[str, Row]:
         "metadata.annotations": {"example.com/owner": "chat"},
         "spec.nodeSelector": {"gpu": "h100"},
         "spec.tolerations": [{"key": "gpu", "operator": "Exists"}],
-        "spec.affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+        "spec.affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [NEAR]}},
         "spec.topologySpreadConstraints": [
             {"maxSkew": 2, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"}
         ],

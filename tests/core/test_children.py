@@ -88,7 +88,7 @@ def test_every_child_is_owned_labelled_and_named_after_its_service(spec: dict[st
 
 def nothings(value: Any, path: str = "") -> Iterator[str]:
     """Every null, empty map and empty list, but for the empty maps that mean something to Kubernetes."""
-    if value is None or (value in ({}, []) and not path.endswith(("emptyDir", "DuringExecution"))):
+    if value is None or (value in ({}, []) and not path.endswith("emptyDir")):
         yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
     for key, inner in items:
