@@ -73,7 +73,8 @@ def args(*words: str) -> Json:
 
 
 def template(part: str, **metadata: Any) -> Json:
-    return resource(**{part: {"template": {"metadata": metadata}}})
+    spec: Json = {part: {"template": {"metadata": metadata}}}
+    return resource(**spec)
 
 
 # What is wrong, the field that must be named, and words that must say what to do.

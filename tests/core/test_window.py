@@ -129,7 +129,8 @@ steps = st.lists(st.tuples(growths, st.booleans()), min_size=2, max_size=20)
 
 def history(parts: list[tuple[tuple[int, int, int], bool]]) -> tuple[list[EngineSample], list[Tokens]]:
     """Samples 10 s apart, and what was really taken in before each; an engine restarts right after a sample or not."""
-    born, counted, samples, truth = 0.0, Tokens(), [], []
+    samples: list[EngineSample] = []
+    born, counted, truth = 0.0, Tokens(), []
     for index, (growth, restarts) in enumerate(parts):
         at = 10.0 * (index + 1)
         if restarts and samples:
