@@ -9,6 +9,7 @@ from typing import Any
 from llmcache_operator.core.values import Json, ServiceKey, Settings
 from llmcache_operator.edge.errors import RetryLaterError
 from llmcache_operator.edge.events import Recorder
+from llmcache_operator.edge.intent import MARK
 from llmcache_operator.edge.measuring import MeasurementBook
 from llmcache_operator.edge.metrics import Metrics
 from llmcache_operator.edge.reconcile import RESYNC, Reconciler
@@ -112,6 +113,7 @@ def _meaning(obj: Json) -> Json:
     meta = obj["metadata"]
     for name in ("uid", "resourceVersion", "managedFields", "generation", "creationTimestamp"):
         meta.pop(name, None)
+    meta.get("annotations", {}).pop(MARK, None)  # it covers the owner's UID
     for owner in meta.get("ownerReferences", ()):
         owner.pop("uid")
     for condition in obj.get("status", {}).get("conditions", ()):

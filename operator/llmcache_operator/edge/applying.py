@@ -11,6 +11,7 @@ from llmcache_operator.core.content import fingerprint
 from llmcache_operator.core.values import Json, ObjectRef, Plan, Rejection
 from llmcache_operator.edge.cluster import CHILD_MANAGER
 from llmcache_operator.edge.errors import ApiError, RetryLaterError
+from llmcache_operator.edge.intent import fulfils, marked
 from llmcache_operator.edge.memory import Applied, Memory, Refused, ref_of, trimmed, version_of
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Application:
 
     async def _bring(self, desired: Json, live: Json | None) -> None:
         ref, wanted = ref_of(desired), fingerprint(desired)
-        if self._holds(ref, wanted, live):
+        if live is not None and self._holds(ref, wanted, desired, live):
             return
         refused = self.memory.refused.get(ref)
         if refused and refused.desired == wanted and self.now < refused.until:
@@ -75,7 +76,7 @@ class Application:
         try:
             if live is None:
                 await self._refuse_if_taken(desired)
-            answer = trimmed(await self.cluster.apply(desired))
+            answer = trimmed(await self.cluster.apply(marked(desired, wanted)))
         except ApiError as error:
             self._note_failure(ref, wanted, error)
         else:
@@ -90,12 +91,12 @@ class Application:
         if held is not None and CHILD_MANAGER not in managers(held):
             raise ApiError(422, Reason.NAME_TAKEN, f"{held['kind']} {held['metadata']['name']} is somebody else's")
 
-    def _holds(self, ref: ObjectRef, wanted: str, live: Json | None) -> bool:
-        """Whether the child is as our last apply of this very intent left it."""
+    def _holds(self, ref: ObjectRef, wanted: str, desired: Json, live: Json) -> bool:
+        """Whether the child is as the last apply of this very intent left it, by this process or one before it."""
         entry = self.memory.applied.get(ref)
-        return (
-            entry is not None and live is not None and entry.desired == wanted and entry.answered == fingerprint(live)
-        )
+        if entry is None and fulfils(live, desired, wanted):
+            entry = self.memory.applied[ref] = Applied(wanted, fingerprint(live), live, self.now, seen=True)
+        return entry is not None and entry.desired == wanted and entry.answered == fingerprint(live)
 
     def _note_success(self, ref: ObjectRef, wanted: str, live: Json | None, answer: Json) -> None:
         changed = live is None or version_of(live) != version_of(answer)

@@ -1,6 +1,6 @@
 """What the operator remembers of its own writes until its watches have caught up with them.
 
-Nothing here is needed for correctness after a restart: an empty memory costs one idempotent apply per child.
+Nothing here is needed for correctness after a restart.
 """
 
 from __future__ import annotations
