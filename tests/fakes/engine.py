@@ -2,9 +2,9 @@
 
     python tests/fakes/engine.py --port 8001 --port 8002 --shared    # two engines over one shared tier
 
-A token is four characters. A prompt costs `prefill_rate` tokens a second for what is in no cache, `reload_rate` for what only the shared
-tier holds; prefills of an engine go one after another. Faults are set on `Engine.fault`, or by POST /fault {"fault": "..."}.
-Metric names are those of vLLM 0.32.
+A token is four characters. A prompt costs `prefill_rate` tokens a second for what is in no cache, `reload_rate` for
+what only the shared tier holds; prefills of an engine go one after another. Faults are set on `Engine.fault`, or by
+POST /fault {"fault": "..."}. Metric names are those of vLLM 0.32.
 """
 
 import argparse
@@ -144,13 +144,13 @@ class Engine:
     def metrics(self) -> str:
         """Render the metrics that routers and operators read."""
         label = f'engine="0",model_name="{self.model}"'
-        prompt = sum(self.sources.values())
+        prompt, blocks = sum(self.sources.values()), self.cache_tokens // BLOCK_TOKENS
         lines = [
             "# TYPE process_start_time_seconds gauge",
             f"process_start_time_seconds {self.started}",
             f"vllm:num_requests_running{{{label}}} {self.running}",
             f"vllm:num_requests_waiting{{{label}}} {self.waiting}",
-            "vllm:kv_cache_usage_perc{%s} 0.5" % label,
+            f"vllm:kv_cache_usage_perc{{{label}}} 0.5",
             f"vllm:prompt_tokens_total{{{label}}} {prompt}",
             f"vllm:generation_tokens_total{{{label}}} {self.generated}",
             f"vllm:prefix_cache_queries_total{{{label}}} {prompt}",
@@ -161,7 +161,7 @@ class Engine:
             f"vllm:time_to_first_token_seconds_count{{{label}}} {self.ttft_count}",
             f"vllm:request_prefill_time_seconds_sum{{{label}}} {self.ttft_sum}",
             f"vllm:request_prefill_time_seconds_count{{{label}}} {self.ttft_count}",
-            f'vllm:cache_config_info{{block_size="{BLOCK_TOKENS}",num_gpu_blocks="{self.cache_tokens // BLOCK_TOKENS}"}} 1',
+            f'vllm:cache_config_info{{block_size="{BLOCK_TOKENS}",num_gpu_blocks="{blocks}"}} 1',
         ]
         for source, count in self.sources.items():
             lines.append(f'vllm:prompt_tokens_by_source_total{{{label},source="{source}"}} {count}')
@@ -235,25 +235,30 @@ class Connection(asyncio.Protocol):
         engine = self.engine
         if path == "/fault":
             engine.fault = Fault(json.loads(body)["fault"])
-            return self.send(200, b"{}")
-        if engine.fault is Fault.HANG:
+            self.send(200, b"{}")
+        elif engine.fault is Fault.HANG:
             await asyncio.Event().wait()
-        if engine.fault is Fault.GARBAGE:
+        elif engine.fault is Fault.GARBAGE:
             self.transport.write(b"garbage\r\n\r\n")
-            return self.transport.close()
-        if path == "/health":
-            return self.send(200, b"")
-        if path == "/metrics":
-            return self.send(200, engine.metrics().encode(), "text/plain; version=0.0.4")
-        engine.heads.append({"method": method, "path": path} | headers)
+            self.transport.close()
+        elif path == "/health":
+            self.send(200, b"")
+        elif path == "/metrics":
+            self.send(200, engine.metrics().encode(), "text/plain; version=0.0.4")
+        else:
+            engine.heads.append({"method": method, "path": path} | headers)
+            await self.serve(method, path, body)
+
+    async def serve(self, method: str, path: str, body: bytes) -> None:
         if path == "/v1/models":
-            models = [{"id": engine.model, "object": "model", "owned_by": "vllm"}]
-            return self.send(200, json.dumps({"object": "list", "data": models}).encode())
-        if engine.fault is Fault.REFUSE:
-            return self.send(503, b'{"error": {"message": "admission refused", "code": 503}}')
-        if not path.startswith("/v1/") or method != "POST":
-            return self.send(200, json.dumps({"path": path}).encode())
-        return await self.infer(path, body)
+            models = [{"id": self.engine.model, "object": "model", "owned_by": "vllm"}]
+            self.send(200, json.dumps({"object": "list", "data": models}).encode())
+        elif self.engine.fault is Fault.REFUSE:
+            self.send(503, b'{"error": {"message": "admission refused", "code": 503}}')
+        elif path.startswith("/v1/") and method == "POST":
+            await self.infer(path, body)
+        else:
+            self.send(200, json.dumps({"path": path}).encode())
 
     def send(self, status: int, body: bytes, kind: str = "application/json") -> None:
         head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -264,7 +269,8 @@ class Connection(asyncio.Protocol):
         try:
             request = json.loads(body)
         except ValueError:
-            return self.send(400, b'{"error": {"message": "invalid JSON", "code": 400}}')
+            self.send(400, b'{"error": {"message": "invalid JSON", "code": 400}}')
+            return
         engine.requests.append(request)
         engine.running += 1
         try:
@@ -275,9 +281,10 @@ class Connection(asyncio.Protocol):
                 "prompt_tokens_details": {"cached_tokens": cached},
             }
             if request.get("stream"):
-                return await self.stream(path, request, usage)
-            await self.decode(usage["completion_tokens"])
-            return self.send(200, json.dumps(self.completion(path, usage)).encode())
+                await self.stream(path, request, usage)
+            else:
+                await self.decode(usage["completion_tokens"])
+                self.send(200, json.dumps(self.completion(path, usage)).encode())
         finally:
             engine.running -= 1
 
@@ -309,7 +316,8 @@ class Connection(asyncio.Protocol):
         for index in range(usage["completion_tokens"]):
             if index == 3 and self.engine.fault is Fault.DIE:
                 self.transport.write(b'40\r\ndata: {"half an ev')
-                return self.transport.close()
+                self.transport.close()
+                return
             await self._writable.wait()
             self.event(self.delta(path, f"word{index} "))
             await self.decode(1)

@@ -11,7 +11,7 @@ PATH = "/apis/discovery.k8s.io/v1/namespaces/ns/endpointslices"
 
 @dataclass
 class KubeApi:
-    """Serves one collection on loopback. Objects change through `put` and `delete`; a watch ends by `end_watches` or `expire`."""
+    """Serves one collection on loopback: `put` and `delete` change it, `end_watches` and `expire` end its watches."""
 
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     version: int = 1

@@ -1,7 +1,8 @@
 """A fleet in virtual time: what a policy makes of a load, in hit ratio and time to first token, without a socket.
 
-Engines prefill one request at a time and hold an LRU of 16-token blocks; a shared tier, if any, holds 256-token chunks. A token is four
-bytes. Users talk in rounds: each question follows the answer to the one before, so a faster fleet is asked more.
+Engines prefill one request at a time and hold an LRU of 16-token blocks; a shared tier, if any, holds 256-token
+chunks. A token is four bytes. Users talk in rounds: each question follows the answer to the one before, so a faster
+fleet is asked more.
 """
 
 import heapq
@@ -12,8 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from llmcache_runtime.policy import Fleet, RequestKey, TierTokens, request_key
 from xxhash import xxh3_64_intdigest
+
+from llmcache_runtime.policy import Fleet, RequestKey, TierTokens, request_key
 
 TOKEN_BYTES = 4
 BLOCK = 16
@@ -101,11 +103,11 @@ class SimulatedEngine:
 
 
 class Simulation:
-    """Runs a load over a fleet. `make` makes one policy for each router replica; requests come to a replica at random."""
+    """Runs a load over a fleet. `make` makes one policy for each router replica; requests go to a random one."""
 
     def __init__(self, make: Callable[[], Fleet], load: Load, machine: Machine, replicas: int = 1) -> None:
         self._load, self._machine = load, machine
-        self._rng = random.Random(load.seed)
+        self._rng = random.Random(load.seed)  # noqa: S311 (a load, repeatable)
         self._replicas = [make() for _ in range(replicas)]
         self._engines = {f"engine-{i}": SimulatedEngine(Lru(machine.cache // BLOCK)) for i in range(machine.engines)}
         self._shared = Lru(machine.shared // CHUNK)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from llmcache_runtime.policy import POLICIES, Fleet, Pick, RequestKey, Ticket, request_key
 
 NAMES = ["a", "b", "c", "d"]

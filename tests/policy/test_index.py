@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llmcache_runtime.policy.hashing import chain
 from llmcache_runtime.policy.index import PrefixIndex
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+
 from llmcache_runtime.policy import RequestKey, request_key
 from llmcache_runtime.policy.hashing import CHUNK_BYTES
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from llmcache_runtime.policy import Fleet, LeastLoaded, PrefixAware, Prices, RoundRobin, SessionAffinity
-
 from tests.policy.simulation import Load, Machine, Result, Simulation
 
 ROOMY, TIGHT = Machine(cache=100_000), Machine(cache=30_000)

@@ -1,6 +1,7 @@
 """Learning what tokens cost."""
 
 import pytest
+
 from llmcache_runtime.policy import Observation, Rates
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 import uvloop
+
 from llmcache_runtime.router.app import Router
 from llmcache_runtime.router.engines import Endpoint
 from llmcache_runtime.router.health import HealthSettings
 from llmcache_runtime.router.settings import Settings
-
 from tests.fakes.engine import Engine, Lru, Served, serve
 
 # pytest-asyncio asks for the current loop, which makes one that nobody closes unless none was ever set.
@@ -99,7 +99,7 @@ async def finish(stack: Stack) -> None:
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (conditions of all kinds, in no loop's hands)
             await asyncio.sleep(0.005)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from llmcache_runtime.router.cli import parse
 from llmcache_runtime.router.kube import Api, NotInClusterError
-
 from tests.fakes.engine import Engine, serve
 from tests.router.conftest import chat
 
@@ -50,6 +50,7 @@ def test_engines_are_named_by_url_and_counted_once() -> None:
         ([*ENGINE, "--port", "-1"], "--port"),
         ([*ENGINE, "--port", "9090"], "--private-port"),
         ([*ENGINE, "--grace", "soon"], "--grace"),
+        ([*ENGINE, "--tls-cert", "tls.crt"], "--tls-cert"),
         ([*ENGINE, "--grace", "nan"], "--grace"),
         ([*ENGINE, "--reload-ratio", "1.5"], "--reload-ratio"),
         ([*ENGINE, "--max-body", "1M"], "--max-body"),
@@ -116,5 +117,5 @@ async def test_a_taken_port_is_told_without_a_traceback(unused_tcp_port: int) ->
     await served.stop()
 
     assert process.returncode == 1
-    assert b"can't listen" in err
+    assert b"can't start" in err
     assert b"Traceback" not in err

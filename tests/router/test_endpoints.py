@@ -3,7 +3,7 @@
 import asyncio
 
 from llmcache_runtime.router.engines import Endpoint
-
+from llmcache_runtime.router.forward import ForwardSettings
 from tests.fakes.engine import Served
 from tests.router.conftest import StackMaker, chat, events, until
 
@@ -53,8 +53,6 @@ async def test_an_engine_that_is_not_ready_gets_nothing(make_stack: StackMaker) 
 
 
 async def test_a_pod_with_the_same_address_and_a_new_uid_starts_with_nothing(make_stack: StackMaker) -> None:
-    from llmcache_runtime.router.forward import ForwardSettings
-
     stack = await make_stack(1, forward=ForwardSettings(debug_headers=True))
     served = stack.engines[0]
     await stack.client.post(CHAT, json=chat("x" * 4096))

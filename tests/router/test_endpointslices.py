@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from llmcache_runtime.router.endpointslices import endpoints
 
 

@@ -5,6 +5,8 @@ import asyncio
 import h11
 import pytest
 
+from llmcache_runtime.router.connection import Patience
+from llmcache_runtime.router.http1 import Limits
 from tests.router.conftest import StackMaker
 
 HOST = b"Host: a\r\n"
@@ -151,8 +153,6 @@ async def test_a_second_request_in_the_same_bytes_closes_the_connection_after_th
 
 
 async def test_sizes_are_bounded(make_stack: StackMaker) -> None:
-    from llmcache_runtime.router.http1 import Limits
-
     stack = await make_stack(1, limits=Limits(head=1000, headers=10, body=1000))
     cases = {
         b"431": [
@@ -195,8 +195,6 @@ async def test_a_client_that_waits_to_be_told_sends_its_body_after_100(make_stac
     "part", [b"", b"GET /ver", POST + b"Content-Length: 10\r\n\r\nhal"], ids=["idle", "head", "body"]
 )
 async def test_a_client_that_stops_is_cut(make_stack: StackMaker, part: bytes) -> None:
-    from llmcache_runtime.router.connection import Patience
-
     stack = await make_stack(1, patience=Patience(idle=0.1, head=0.1, body=0.1))
     reader, writer = await stack.raw()
     writer.write(part)

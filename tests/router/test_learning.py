@@ -1,9 +1,9 @@
 """What is learned from the engines' metrics."""
 
 import pytest
+
 from llmcache_runtime.router.forward import ForwardSettings
 from llmcache_runtime.router.reports import parse
-
 from tests.fakes.engine import Lru
 from tests.router.conftest import Stack, StackMaker, chat, until
 

@@ -4,8 +4,9 @@ import asyncio
 import json
 
 import httpx
-from llmcache_runtime.router.health import HealthSettings
 
+from llmcache_runtime.router.forward import ForwardSettings
+from llmcache_runtime.router.health import HealthSettings
 from tests.router.conftest import StackMaker, chat, events, until
 
 CHAT = "/v1/chat/completions"
@@ -192,8 +193,6 @@ async def test_models_of_all_engines_are_merged(make_stack: StackMaker) -> None:
 
 
 async def test_engine_headers_are_sent_only_when_asked_for(make_stack: StackMaker) -> None:
-    from llmcache_runtime.router.forward import ForwardSettings
-
     plain = await make_stack(1)
     debug = await make_stack(1, forward=ForwardSettings(debug_headers=True))
     text = "x" * 4096

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from llmcache_runtime.router.engines import Endpoint
 from llmcache_runtime.router.kube import Api
 from llmcache_runtime.router.watch import EndpointSliceWatch
-
 from tests.fakes.kube_api import KubeApi
 from tests.router.conftest import until
 from tests.router.test_endpointslices import pod, slice_of

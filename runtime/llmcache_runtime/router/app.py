@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Coroutine
 
 from llmcache_runtime.policy import POLICIES, Fleet, PrefixAware
 from llmcache_runtime.router.access_log import AccessLog
 from llmcache_runtime.router.admission import Admission
+from llmcache_runtime.router.auth import ApiKeys
 from llmcache_runtime.router.connection import Client, Connections, Handler
 from llmcache_runtime.router.engines import Engines
 from llmcache_runtime.router.forward import Forwarder
@@ -17,6 +19,7 @@ from llmcache_runtime.router.models import Models
 from llmcache_runtime.router.private import Private
 from llmcache_runtime.router.proxy import Proxy
 from llmcache_runtime.router.settings import Settings
+from llmcache_runtime.router.tls import Certificate
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +47,9 @@ class Router:
         self._learning = Learning(engines, policy, settings.metrics_interval)
         admission = Admission(policy, engines, metrics, settings.admission)
         forward = Forwarder(policy, engines, self._health, admission, metrics, settings.forward)
-        self._proxy = Proxy(forward, Models(engines), engines, metrics, self._log)
+        self._keys = ApiKeys(settings.api_keys) if settings.api_keys else None
+        self._certificate = Certificate(*settings.tls) if settings.tls else None
+        self._proxy = Proxy(forward, Models(engines), engines, metrics, self._log, self._keys)
         self._private = Private(policy, engines, metrics, self._connections)
 
     def _make_policy(self) -> Fleet:
@@ -58,8 +63,9 @@ class Router:
 
     async def run(self) -> None:
         """Serve until `stop`. Raises OSError when a port can't be listened on."""
+        tls = self._certificate.context if self._certificate else None
         private = await self._listen(self._private, self._private_connections, self._settings.private_port)
-        public = await self._listen(self._proxy, self._connections, self._settings.port)
+        public = await self._listen(self._proxy, self._connections, self._settings.port, tls)
         self.private_port, self.port = _port(private), _port(public)
         self.listening.set()
         try:
@@ -83,12 +89,21 @@ class Router:
             self._connections.sweep(),
             self._private_connections.sweep(),
         ]
-        return [*jobs, self._learning.run()] if self._settings.metrics_interval else jobs
+        if self._settings.metrics_interval:
+            jobs.append(self._learning.run())
+        followed = [source for source in (self._keys, self._certificate) if source is not None]
+        return [*jobs, *(source.follow() for source in followed)]
 
-    async def _listen(self, handler: Handler, connections: Connections, port: int) -> asyncio.Server:
+    async def _listen(
+        self, handler: Handler, connections: Connections, port: int, tls: ssl.SSLContext | None = None
+    ) -> asyncio.Server:
         settings = self._settings
         return await asyncio.get_running_loop().create_server(
-            lambda: Client(handler, settings.limits, settings.patience, connections), settings.host, port, backlog=4096
+            lambda: Client(handler, settings.limits, settings.patience, connections),
+            settings.host,
+            port,
+            backlog=4096,
+            ssl=tls,
         )
 
     async def _discover(self) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from llmcache_runtime.policy import POLICIES, Prices
@@ -21,6 +22,8 @@ def parse(argv: Sequence[str] | None) -> Settings:
     flags = parser.parse_args(argv)
     if flags.port == flags.private_port != 0:
         parser.error(f"argument --private-port: {flags.private_port} is the public port too")
+    if bool(flags.tls_cert) != bool(flags.tls_key):
+        parser.error("argument --tls-cert: it needs --tls-key, and the other way round")
     return Settings(
         service=flags.service,
         engines=tuple(dict.fromkeys(flags.engine or ())),
@@ -35,6 +38,8 @@ def parse(argv: Sequence[str] | None) -> Settings:
         drain_timeout=flags.drain_timeout,
         max_connections=flags.max_connections,
         access_log=flags.access_log,
+        api_keys=flags.api_keys,
+        tls=(flags.tls_cert, flags.tls_key) if flags.tls_cert else None,
         limits=Limits(head=flags.max_head, body=flags.max_body),
         patience=Patience(idle=flags.idle_timeout, body=flags.client_timeout, write=flags.client_timeout),
         health=HealthSettings(interval=flags.health_interval, timeout=flags.health_timeout),
@@ -57,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "--engine", type=_engine, action="append", metavar="URL", help="an engine, as http://host:port; repeat for more"
     )
     _listening(parser.add_argument_group("listening"))
+    _safety(parser.add_argument_group("safety"))
     _routing(parser.add_argument_group("routing"))
     _limits(parser.add_argument_group("limits"))
     return parser
@@ -75,6 +81,14 @@ def _listening(group: argparse._ArgumentGroup) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="a JSON line for each request on stdout",
+    )
+
+
+def _safety(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain; read again on change")
+    group.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
+    group.add_argument(
+        "--api-keys", type=Path, metavar="FILE", help="keys that clients must send, one a line; read again on change"
     )
 
 

@@ -174,7 +174,8 @@ class Client(asyncio.Protocol):
     def flush(self) -> None:
         """Send the head if that has not been done: there is no body yet."""
         if self._head:
-            self.write(b"")
+            head, self._head = self._head, b""
+            self._transport.write(head)
 
     def finish(self, *, close: bool = False) -> None:
         """End the response, and take the next request unless the connection is to close."""

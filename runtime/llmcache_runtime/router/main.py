@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         uvloop.run(_run(settings))
-    except OSError as error:
-        logging.getLogger(__name__).error("can't listen on %s: %s", settings.host, error)  # noqa: TRY400 (no traceback)
+    except (OSError, ValueError) as error:
+        logging.getLogger(__name__).error("can't start: %s", error)  # noqa: TRY400 (no traceback)
         return 1
     return 0
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from llmcache_runtime.router.access_log import AccessLog
+from llmcache_runtime.router.auth import ApiKeys
 from llmcache_runtime.router.connection import JSON, Client
 from llmcache_runtime.router.engines import Engines
 from llmcache_runtime.router.errors import RouterError, error_body
@@ -27,12 +28,17 @@ class Proxy:
     engines: Engines
     metrics: Metrics
     log: AccessLog
+    keys: ApiKeys | None = None
 
     async def __call__(self, request: Request, client: Client) -> None:
         """Answer a request."""
         story = Story(request, request_id(request.fields.get(b"x-request-id")), time.monotonic())
         try:
-            await self._handler(request)(story, client)
+            handler = self._handler(request)
+            if self.keys is not None and handler != self._healthy:
+                self.keys.check(request.fields.pop(b"authorization", None))
+                request.headers = [header for header in request.headers if header[0] != b"authorization"]
+            await handler(story, client)
         except RouterError as error:
             self._fail(story, client, error)
         except asyncio.CancelledError:

@@ -1,6 +1,7 @@
 """Everything that can be set, with defaults; `cli` fills it from flags."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from llmcache_runtime.policy import Prices
 from llmcache_runtime.router.admission import AdmissionSettings
@@ -13,7 +14,7 @@ from llmcache_runtime.router.http1 import Limits
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A router. Either `service` (namespace, name) or `engines`; times in seconds."""
+    """A router. Either `service` (namespace, name) or `engines`; `tls`: certificate, key; times in seconds."""
 
     service: tuple[str, str] | None = None
     engines: tuple[Endpoint, ...] = ()
@@ -28,6 +29,8 @@ class Settings:
     drain_timeout: float = 300.0
     max_connections: int = 10000
     access_log: bool = True
+    api_keys: Path | None = None
+    tls: tuple[Path, Path] | None = None
     limits: Limits = field(default_factory=Limits)
     patience: Patience = field(default_factory=Patience)
     health: HealthSettings = field(default_factory=HealthSettings)
