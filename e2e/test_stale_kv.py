@@ -93,3 +93,20 @@ def test_the_same_weights_find_their_kv_again_after_an_engine_restart(stale: Ser
 
     assert again.tokens.server >= 512
     assert again.top == pytest.approx(first.top)
+
+
+def test_an_engine_that_restarts_alone_refuses_weights_it_has_no_fingerprint_of(
+    stale: Service, refs: dict[str, str]
+) -> None:
+    """Only the container restarts, so the gate does not run again: the engine has to notice by itself."""
+    (old,) = stale.engines()
+    mark = uuid.uuid4().hex[:6]
+    folder = stale.resource()["spec"]["model"]["uri"].rpartition("/")[2]
+    redraw_weights(stale.kube, refs, "tiny", folder, seed=int(mark, 16))
+
+    stale.kube.run("exec", old, "-c", "engine", "--", "sh", "-c", "kill 1")
+
+    assert "delete the pod" in stale.wait("Stalled", "True", "EngineCrashing", seconds=200)["message"]
+    stale.kube.run("delete", "pod", old, "--wait=false")
+    new_engine(stale, old)
+    assert stale.condition("Stalled") == {}

@@ -73,8 +73,12 @@ def test_engines_see_the_model_at_a_path_that_carries_its_identity() -> None:
 @pytest.mark.parametrize(
     ("uri", "volume", "folder"),
     [
-        ("pvc://models", {"persistentVolumeClaim": {"claimName": "models"}}, "/llmcache/source"),
-        ("pvc://models/a/b", {"persistentVolumeClaim": {"claimName": "models"}}, "/llmcache/source/a/b"),
+        ("pvc://models", {"persistentVolumeClaim": {"claimName": "models", "readOnly": True}}, "/llmcache/source"),
+        (
+            "pvc://models/a/b",
+            {"persistentVolumeClaim": {"claimName": "models", "readOnly": True}},
+            "/llmcache/source/a/b",
+        ),
         (
             "oci://hub/model:1",
             {"image": {"reference": "hub/model:1", "pullPolicy": "IfNotPresent"}},

@@ -24,9 +24,17 @@ CPU_KV_CACHE = "1Gi"
 # Of the time between SIGTERM and SIGKILL, what vLLM needs for itself once its streams have ended.
 KILL_MARGIN_SECONDS = 10
 IDENTITY_ANNOTATION = f"{GROUP}/cache-identity"
-# The gate links this path to the model's files. Its name ends in the cache identity and a fingerprint of the weights,
-# because LMCache keys KV by the path that vLLM was given.
-COMMAND = f'exec vllm serve "$(cat {RUN}/model-path)" "$@"'
+# The gate writes to model-path the link under which it put the model's files. The link's name carries the cache identity
+# and a fingerprint of the weights, because LMCache keys KV by the path that vLLM was given. Init containers don't run
+# again when only this container restarts, so it looks for itself whether the files are still those of the fingerprint.
+COMMAND = f"""\
+changed=$(find -L {{folder}} -cnewer {RUN}/model-path -print -quit)
+if [ -n "$changed" ]; then
+  echo "$changed is newer than this pod's fingerprint of the weights: delete the pod to serve the new ones" >&2
+  exit 1
+fi
+exec vllm serve "$(cat {RUN}/model-path)" "$@"
+"""
 
 
 def build(target: Target, topology: CacheTopology, live: Json | None) -> tuple[Json, ...]:
@@ -102,6 +110,8 @@ def _gate(target: Target, topology: CacheTopology, source: ModelSource) -> Json:
             *("--identity", identity(target)),
             *("--link-dir", RUN),
         ],
+        # Little and fixed; a quota on the namespace may ask for it.
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
         "securityContext": pods.container_security(read_only_root=True),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [source.mount, {"name": "run", "mountPath": RUN}],
@@ -114,7 +124,7 @@ def _engine(target: Target, topology: CacheTopology, source: ModelSource) -> Jso
         "name": "engine",
         "image": target.engine_image,
         "imagePullPolicy": target.settings.image_pull_policy,
-        "command": ["/bin/sh", "-c", COMMAND, "vllm"],
+        "command": ["/bin/sh", "-c", COMMAND.format(folder=source.folder), "vllm"],
         "args": [*_args(target, topology), *engine.args],
         "env": pods.environment(_env(target), engine.env),
         "ports": [pods.port("http", HTTP_PORT)],

@@ -35,7 +35,8 @@ def model_source(target: Target) -> ModelSource:
     if scheme == "pvc":
         claim, _, path = rest.partition("/")
         # The whole claim is mounted: for a subPath that is missing, the kubelet would create a folder in the volume.
-        volume: Json = {"name": VOLUME, "persistentVolumeClaim": {"claimName": claim}}
+        # Read-only also for the kubelet, whose change of the files' group would look like a change of the weights.
+        volume: Json = {"name": VOLUME, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
         return ModelSource(volume, f"{MOUNT}/{path}".rstrip("/"))
     if scheme == "oci":
         image: Json = {"reference": rest, "pullPolicy": target.settings.image_pull_policy}
