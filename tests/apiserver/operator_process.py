@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import httpx
+
 from e2e.kube import wait_until
 from tests.ports import free_port
 
@@ -57,6 +59,13 @@ class OperatorProcess:
     def wait_until_leading(self) -> None:
         """Wait until it may write."""
         self.wait_for("leading as")
+
+    def metrics(self) -> str:
+        """What it exposes to Prometheus; nothing while it doesn't answer."""
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False).text
+        except httpx.TransportError:
+            return ""
 
     def stop(self) -> int:
         """Ask it to end, as the kubelet does; its exit code."""

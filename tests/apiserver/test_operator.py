@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from e2e.kube import wait_until
+from tests.apiserver.audit import wait_for_rest, writes
 from tests.apiserver.service import CHILDREN, Chat
 
 if TYPE_CHECKING:
@@ -19,24 +19,12 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS = 120.0
 pytestmark = pytest.mark.usefixtures("operator")
-OPERATOR = "system:serviceaccount:llmcache-system:llmcache-operator"
 
 
 @pytest.fixture
 def chat(kube: Kube) -> Chat:
     """The namespace's service, not applied yet."""
     return Chat(kube)
-
-
-def writes(server: ApiServer, namespace: str | None = None) -> list[Json]:
-    """What the operator wrote or tried to, its Lease apart."""
-    return [
-        event
-        for event in server.writes()
-        if event["user"]["username"] == OPERATOR
-        and event["objectRef"]["resource"] != "leases"
-        and namespace in {None, event["objectRef"].get("namespace")}
-    ]
 
 
 def test_all_children_appear_and_the_status_tells_how_it_goes(chat: Chat) -> None:
@@ -54,25 +42,12 @@ def test_all_children_appear_and_the_status_tells_how_it_goes(chat: Chat) -> Non
 def test_a_service_at_rest_is_not_written_to(chat: Chat, kube: Kube, api_server: ApiServer) -> None:
     chat.apply()
     chat.until_ready()
-    _wait_for_rest(api_server, kube.namespace)
+    wait_for_rest(api_server, kube.namespace)
     before = writes(api_server, kube.namespace)
 
     time.sleep(QUIET_SECONDS)
 
     assert writes(api_server, kube.namespace) == before
-
-
-def _wait_for_rest(server: ApiServer, namespace: str) -> None:
-    """Wait until three seconds have passed without a write."""
-    seen: list[tuple[float, int]] = []
-
-    def at_rest() -> bool:
-        now, count = time.monotonic(), len(writes(server, namespace))
-        if not seen or seen[-1][1] != count:
-            seen.append((now, count))
-        return now - seen[-1][0] >= 3.0
-
-    wait_until("three seconds without a write", at_rest, seconds=30, every=0.2)
 
 
 def test_nothing_but_the_status_of_the_resource_is_written(chat: Chat, kube: Kube, api_server: ApiServer) -> None:
@@ -178,7 +153,7 @@ def test_engines_without_a_number_are_left_to_an_autoscaler(chat: Chat, kube: Ku
     assert replicas() == 3
 
     kube.run("scale", "Deployment/chat-engine", "--replicas=6")
-    _wait_for_rest(api_server, kube.namespace)
+    wait_for_rest(api_server, kube.namespace)
 
     assert replicas() == 6
 

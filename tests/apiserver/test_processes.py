@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.kube import Kube
+from e2e.kube import Kube, wait_until
+from tests.apiserver.audit import wait_for_rest, writes
 from tests.apiserver.conftest import SYSTEM
 from tests.apiserver.service import Chat
 
@@ -58,6 +59,24 @@ def test_a_process_that_is_told_to_stop_frees_the_lease(
     start_operator().wait_for("leading as", seconds=10)
 
     chat.wait_for_children()
+
+
+def test_a_new_process_writes_nothing_where_all_is_as_it_should_be(
+    chat: Chat, kube: Kube, start_operator: Callable[..., OperatorProcess], api_server: ApiServer
+) -> None:
+    first = start_operator()
+    chat.apply()
+    chat.until_ready()
+    wait_for_rest(api_server, kube.namespace)
+    assert first.stop() == 0
+    before = writes(api_server, kube.namespace)
+
+    second = start_operator()
+    done = 'llmcache_operator_reconciles_total{result="done"}'
+    wait_until("it has reconciled", lambda: done in second.metrics(), seconds=30, every=0.2)
+    wait_for_rest(api_server, kube.namespace)
+
+    assert writes(api_server, kube.namespace) == before
 
 
 def test_a_second_process_waits_and_takes_over_from_one_that_was_killed(
