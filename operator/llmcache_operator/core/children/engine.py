@@ -24,7 +24,7 @@ CPU_KV_CACHE = "1Gi"
 # Of the time between SIGTERM and SIGKILL, what vLLM needs for itself once its streams have ended.
 KILL_MARGIN_SECONDS = 10
 IDENTITY_ANNOTATION = f"{GROUP}/cache-identity"
-# The gate writes to model-path the link under which it put the model's files. The link's name carries the cache identity
+# The gate writes to model-path the link under which it put the model. The link's name carries the cache identity
 # and a fingerprint of the weights, because LMCache keys KV by the path that vLLM was given. Init containers don't run
 # again when only this container restarts, so it looks for itself whether the files are still those of the fingerprint.
 COMMAND = f"""\
