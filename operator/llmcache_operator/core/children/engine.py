@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 HTTP_PORT = 8000
 RUN = "/llmcache/run"
 CPU_KV_CACHE = "1Gi"
-# Of the time between SIGTERM and SIGKILL, what vLLM needs for itself once its streams have ended.
-KILL_MARGIN_SECONDS = 10
 IDENTITY_ANNOTATION = f"{GROUP}/cache-identity"
 # The gate writes to model-path the link under which it put the model. The link's name carries the cache identity
 # and a fingerprint of the weights, because LMCache keys KV by the path that vLLM was given. Init containers don't run
@@ -146,13 +144,16 @@ def _engine(target: Target, topology: CacheTopology, source: ModelSource) -> Jso
 
 
 def _args(target: Target, topology: CacheTopology) -> list[str]:
-    """Return the operator's own arguments for `vllm serve` (vLLM 0.32)."""
+    """Return the operator's own arguments for `vllm serve` (vLLM 0.32).
+
+    Its default shutdown timeout of 0 leaves clients of a running stream hanging until the pod is killed (measured).
+    """
     engine = target.spec.engine
     args = [
         *("--served-model-name", target.served_name, "--port", str(HTTP_PORT)),
         *("--dtype", engine.dtype.value, "--block-size", str(engine.block_size)),
         *("--enable-prefix-caching", "--kv-transfer-config", _connector(target, topology)),
-        *("--shutdown-timeout", str(_shutdown_seconds(target))),
+        *("--shutdown-timeout", str(pods.drain_seconds(engine.template))),
     ]
     if engine.max_model_len is not None:
         args += ["--max-model-len", str(engine.max_model_len)]
@@ -164,15 +165,6 @@ def _args(target: Target, topology: CacheTopology) -> list[str]:
     if memory := engine.kv_cache_memory or (CPU_KV_CACHE if engine.device is Device.CPU else None):
         args += ["--kv-cache-memory-bytes", str(to_bytes(memory))]
     return args
-
-
-def _shutdown_seconds(target: Target) -> int:
-    """Return how long running streams may go on after SIGTERM.
-
-    vLLM 0.32's default of 0 leaves clients of a running stream hanging until the pod is killed (measured).
-    """
-    grace = target.spec.engine.template.spec.termination_grace_period_seconds or pods.TERMINATION_GRACE_SECONDS
-    return max(5, grace - pods.DRAIN_SECONDS - KILL_MARGIN_SECONDS)
 
 
 def _connector(target: Target, topology: CacheTopology) -> str:

@@ -17,6 +17,14 @@ USER = 65532
 TERMINATION_GRACE_SECONDS = 120
 # Endpoints need a moment to leave every router and kube-proxy before a pod may stop listening.
 DRAIN_SECONDS = 10
+# Of the time between SIGTERM and SIGKILL, what a program needs for itself once its streams have ended.
+KILL_MARGIN_SECONDS = 10
+
+
+def drain_seconds(overlay: PodTemplate) -> int:
+    """Return how long running streams of a pod may go on once it has left the endpoints, before it would be killed."""
+    grace = overlay.spec.termination_grace_period_seconds or TERMINATION_GRACE_SECONDS
+    return max(5, grace - DRAIN_SECONDS - KILL_MARGIN_SECONDS)
 
 
 def pod_template(

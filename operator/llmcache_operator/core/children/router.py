@@ -73,6 +73,7 @@ def _container(target: Target) -> Json:
             *("--service", f"{target.key.namespace}/{target.name(Component.ENGINE)}"),
             *("--port", str(HTTP_PORT), "--private-port", str(PRIVATE_PORT)),
             *("--policy", router.policy.value, *header),
+            *("--grace", str(pods.DRAIN_SECONDS), "--drain-timeout", str(pods.drain_seconds(router.template))),
         ],
         "ports": [pods.port("http", HTTP_PORT), pods.port("private", PRIVATE_PORT)],
         **pods.resources(router.resources),
