@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 CLUSTER ?= dev
 # Where e2e tests run: local (built here, no Docker), kind (pytest-kind), existing (your kubeconfig's context).
 E2E_CLUSTER ?= local
+# What builds images: buildah, or docker where its daemon runs.
+BUILDER ?= buildah
 PYTEST_ARGS ?=
 
 VENV := .venv
@@ -64,6 +66,7 @@ generate: $(STAMP) ## Write what is made from the models: crds/ and the API refe
 lock: $(STAMP) ## Resolve requirements/ again
 	@$(VENV)/bin/uv pip compile pyproject.toml --group dev --extra operator --extra router --generate-hashes --universal \
 	  --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements/dev.txt
+	@PATH="$$PWD/$(VENV)/bin:$$PATH" requirements/compile.sh
 
 cluster: $(STAMP) ## A real Kubernetes on this machine, without Docker
 	@$(PY) -m e2e.cluster up --name $(CLUSTER)
@@ -71,8 +74,8 @@ cluster: $(STAMP) ## A real Kubernetes on this machine, without Docker
 cluster-down: $(STAMP) ## Take that cluster down and leave nothing behind
 	@$(PY) -m e2e.cluster down --name $(CLUSTER)
 
-images: $(STAMP) ## Build the images
-	@$(PY) -m e2e.images build
+images: $(STAMP) ## Build the images (BUILDER=buildah|docker)
+	@$(PY) -m e2e.images build --engine $(BUILDER)
 
 install: $(STAMP) ## Build the images, load them, and install CRD and operator into the cluster
 	@$(PY) -m e2e.install --name $(CLUSTER)
