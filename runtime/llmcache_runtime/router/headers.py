@@ -26,7 +26,7 @@ _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 def request_head(request: Request, host: bytes, trace_id: bytes) -> bytes:
     """Write the head of a request anew for an engine: one Host, one length, no hop-by-hop header."""
-    dropped = _dropped(request.headers)
+    dropped = _dropped(request.headers) if b"connection" in request.fields else HOP_BY_HOP
     lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (request.method.encode(), request.target, host)]
     for name, value in request.headers:
         if name not in dropped and name not in _REWRITTEN:
@@ -52,8 +52,6 @@ def response_head(status: int, headers: Headers, extra: Headers) -> bytes:
 
 
 def _dropped(headers: Headers) -> frozenset[bytes]:
-    """Name the headers of this connection only: the fixed ones, and those that Connection names."""
+    """Name the headers of this connection only: the fixed ones, and those that Connection headers name."""
     nominated = [value for name, value in headers if name == b"connection"]
-    if not nominated:
-        return HOP_BY_HOP
     return HOP_BY_HOP.union(token.strip().lower() for value in nominated for token in value.split(b","))

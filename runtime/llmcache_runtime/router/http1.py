@@ -37,20 +37,19 @@ class FramingError(Exception):
 
 @dataclass(slots=True)
 class Request:
-    """A whole request, body included. `fields` has the last value of each header, by its lower-case name."""
+    """A whole request, body included.
+
+    path: the target without its query; fields: the last value of each header, by its lower-case name.
+    """
 
     method: str = ""
     target: bytes = b""
+    path: str = ""
     headers: Headers = field(default_factory=list)
     fields: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
     keep_alive: bool = True
     http10: bool = False
-
-    @property
-    def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition(b"?")[0].decode("latin-1")
 
 
 class RequestReader:
@@ -141,6 +140,7 @@ class RequestReader:
         if not _START_LINE.match(self._head):
             raise FramingError(400, "the request line is not METHOD TARGET HTTP/1.1")
         request.method = self._parser.get_method().decode()
+        request.path = request.target.partition(b"?")[0].decode("latin-1")
         request.http10 = self._parser.get_http_version() == "1.0"
         # Asked here because llhttp forgets it at the end of the message.
         request.keep_alive = self._parser.should_keep_alive()

@@ -1,6 +1,8 @@
 """The router's own metrics, for Prometheus. Labels are bounded: known paths, known reasons, engines that are there."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from llmcache_runtime.router.histogram import FastHistogram
 
 _TTFT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _GAP = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 10)
@@ -38,8 +40,8 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"llmcache_router_{name}", text, labels, registry=registry)
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(f"llmcache_router_{name}", text, buckets=buckets, registry=registry)
+        def histogram(name: str, text: str, bounds: tuple[float, ...]) -> FastHistogram:
+            return FastHistogram(f"llmcache_router_{name}", text, bounds, registry)
 
         self.requests = counters("requests", "Requests answered.", "path", "status")
         self.picks = counters("picks", "Engines picked, by reason.", "reason")

@@ -12,6 +12,7 @@ from llmcache_runtime.router.upstream import EngineError
 RETRYABLE = frozenset({502, 503, 504})
 """The engine did not begin: vLLM answers 503 when it refuses admission."""
 
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 _HELD_LIMIT = 1024 * 1024
 
 
@@ -61,11 +62,10 @@ class Relay(Exchange):
         if not self._pieces:
             self._client.flush()
             return
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        data = self._pieces.pop() if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
-        if self._events and not data.endswith((b"\n\n", b"\r\n\r\n")) and len(data) < _HELD_LIMIT:
-            end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4 if b"\r\n\r\n" in data else 0)
-            end = end if end > 1 else 0
+        if self._events and not data.endswith(_EVENT_ENDS) and len(data) < _HELD_LIMIT:
+            end = max((data.rfind(mark) + len(mark) for mark in _EVENT_ENDS if mark in data), default=0)
             data, rest = data[:end], data[end:]
             self._pieces.append(rest)
         if data:

@@ -31,7 +31,8 @@ class Story:
         if self.pick is not None:
             metrics.picks[(self.pick.reason,)].inc()
             for tier, tokens in zip(self.pick.tiers._fields, self.pick.tiers, strict=True):
-                metrics.tokens[(tier,)].inc(tokens)
+                if tokens:
+                    metrics.tokens[(tier,)].inc(tokens)
 
     def entry(self, now: float) -> dict[str, Any]:
         """Give the log entry: sizes and names, nothing of what the client wrote but its id."""
