@@ -184,6 +184,9 @@ class RequestReader:
                 raise FramingError(417, "the only expectation understood is 100-continue")
         if hosts > 1 or (hosts == 0 and not request.http10):
             raise FramingError(400, "a request needs one Host header")
+        if codings and b"upgrade" in request.fields:
+            # llhttp would take the chunks for the upgraded protocol (found by mutation against h11).
+            raise FramingError(400, "a chunked request can't ask for an upgrade")
         if codings > 1:
             raise FramingError(400, "more than one Transfer-Encoding header")
         return length
