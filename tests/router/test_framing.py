@@ -46,9 +46,10 @@ REFUSED = {
     "coding after chunked": POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
     "two codings": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "coding behind a vertical tab": POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
-    "coding with an upgrade": POST + b"Transfer-Encoding: chunked\r\nConnection: Upgrade\r\nUpgrade:
-    h2c\r\n\r\n0\r\n\r\n", "coding in HTTP/1.0": b"POST /v1/completions HTTP/1.0\r\nTransfer-Encoding:
-    chunked\r\n\r\n0\r\n\r\n", "chunk size not hexadecimal": CHUNKED + b"zz\r\nhello\r\n0\r\n\r\n",
+    "coding with an upgrade": POST
+    + b"Transfer-Encoding: chunked\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n0\r\n\r\n",
+    "coding in HTTP/1.0": b"POST /v1/completions HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunk size not hexadecimal": CHUNKED + b"zz\r\nhello\r\n0\r\n\r\n",
     "chunk size with prefix": CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n",
     "chunk size negative": CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n",
     "chunk size beyond 64 bits": CHUNKED + b"fffffffffffffffff\r\nhello\r\n0\r\n\r\n",
