@@ -193,10 +193,12 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
-        self._url, self._body, self._headers = b"", b"", {}
+        self._url = self._body = b""
+        self._headers: dict[str, str] = {}
+        self.transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: Any = transport
+        self.transport = transport
         self._connections.add(self)
         self.engine.accepted += 1
         if self.engine.down:

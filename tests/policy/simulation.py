@@ -12,6 +12,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from xxhash import xxh3_64_intdigest
 
@@ -60,7 +61,8 @@ class Result:
     def percent(self, tier: str) -> float:
         """Give the share of all prompt tokens that came from a tier."""
         total = sum(sum(tokens) for tokens in self.served)
-        return 100 * sum(getattr(tokens, tier) for tokens in self.served) / total
+        index = TierTokens._fields.index(tier)
+        return 100 * sum(tokens[index] for tokens in self.served) / total
 
     @property
     def ttft(self) -> float:
@@ -124,7 +126,7 @@ class Simulation:
         system = self._words(self._load.system)
         for _ in range(self._load.users):
             talk = self._talk(system)
-            self._at(self._rng.uniform(0, self._load.think * 4), lambda talk=talk: self._advance(talk))
+            self._at(self._rng.uniform(0, self._load.think * 4), partial(self._advance, talk))
         while self._events:
             self._now, _, event = heapq.heappop(self._events)
             event()

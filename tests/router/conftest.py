@@ -10,6 +10,7 @@ import httpx
 import pytest
 import uvloop
 
+from llmcache_runtime.policy import PrefixAware
 from llmcache_runtime.router.app import Router
 from llmcache_runtime.router.engines import Endpoint
 from llmcache_runtime.router.health import HealthSettings
@@ -45,9 +46,15 @@ class Stack:
         values = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(sample + " ")]
         return float(values[0]) if values else 0.0
 
-    async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the public port."""
-        return await asyncio.open_connection("127.0.0.1", self.router.port)
+    async def raw(self, limit: int = 65536) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the public port; `limit` bounds what is read ahead."""
+        return await asyncio.open_connection("127.0.0.1", self.router.port, limit=limit)
+
+    @property
+    def prefix_aware(self) -> PrefixAware:
+        """The router's policy, which must be the default one."""
+        assert isinstance(self.router.policy, PrefixAware)
+        return self.router.policy
 
 
 StackMaker = Callable[..., Awaitable[Stack]]

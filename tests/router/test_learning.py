@@ -50,7 +50,7 @@ async def tiers(stack: Stack, text: str) -> str:
 
 async def test_the_size_of_a_cache_bounds_what_its_engine_is_thought_to_hold(make_stack: StackMaker) -> None:
     stack = await make_stack(1, metrics_interval=0.05, forward=ForwardSettings(debug_headers=True), cache_tokens=2048)
-    policy = stack.router.policy
+    policy = stack.prefix_aware
     await until(lambda: policy._capacities == {"engine-0": 2048 * 3 // 2 // 64})
     await tiers(stack, "x" * 40_000)
 
@@ -60,7 +60,7 @@ async def test_the_size_of_a_cache_bounds_what_its_engine_is_thought_to_hold(mak
 @pytest.mark.parametrize("shared", [False, True])
 async def test_reloads_have_a_price_only_where_there_is_a_shared_tier(make_stack: StackMaker, *, shared: bool) -> None:
     stack = await make_stack(1, metrics_interval=0.05, shared=Lru(1000) if shared else None)
-    policy = stack.router.policy
+    policy = stack.prefix_aware
     for i in range(3):
         await stack.client.post(CHAT, json=chat(f"{i} " * 4000))
     if shared:
@@ -75,7 +75,7 @@ async def test_an_engine_that_restarted_unseen_is_found_out(make_stack: StackMak
     held = await tiers(stack, "x" * 4096)
     await until(lambda: bool(stack.router._learning._reports))
     stack.engines[0].engine.started += 100
-    await until(lambda: len(stack.router.policy._index("engine-0")) == 0)
+    await until(lambda: len(stack.prefix_aware._index("engine-0")) == 0)
 
     assert held.startswith("engine=1024")
     assert (await tiers(stack, "x" * 4096)).startswith("engine=0")

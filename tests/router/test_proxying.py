@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from functools import partial
 
 import httpx
 
@@ -116,7 +118,7 @@ async def test_hop_by_hop_headers_stay_on_their_hop(make_stack: StackMaker) -> N
 async def test_a_chunked_request_is_forwarded_with_one_length(make_stack: StackMaker) -> None:
     stack = await make_stack(1)
 
-    async def pieces() -> object:
+    async def pieces() -> AsyncIterator[bytes]:
         for piece in (b'{"model": "fake", "max_tokens": 1, ', b'"prompt": "x"}'):
             yield piece
 
@@ -219,9 +221,7 @@ async def test_a_slow_reader_holds_its_engine_back(make_stack: StackMaker) -> No
     stack = await make_stack(1)
     engine = stack.engines[0].engine
     engine.speeds.decode = 1e6
-    reader, writer = await stack.raw()
-    reader._limit = 1024
-    writer.transport.get_extra_info("socket")
+    reader, writer = await stack.raw(limit=1024)
     body = json.dumps(chat(stream=True, max_tokens=200_000)).encode()
     writer.write(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (CHAT.encode(), len(body), body))
     await reader.readuntil(b"\r\n\r\n")
@@ -237,6 +237,10 @@ async def test_a_slow_reader_holds_its_engine_back(make_stack: StackMaker) -> No
 async def test_a_client_that_leaves_aborts_the_work_of_the_engine(make_stack: StackMaker) -> None:
     stack = await make_stack(1)
     engine = stack.engines[0].engine
+
+    def left(before: int) -> bool:
+        return engine.aborted == before + 1 and engine.running == 0
+
     for stream in (True, False):
         before = engine.aborted
         _, writer = await stack.raw()
@@ -244,7 +248,7 @@ async def test_a_client_that_leaves_aborts_the_work_of_the_engine(make_stack: St
         writer.write(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (CHAT.encode(), len(body), body))
         await until(lambda: engine.running == 1)
         writer.transport.abort()
-        await until(lambda before=before: engine.aborted == before + 1 and engine.running == 0)
+        await until(partial(left, before))
 
     assert await stack.metric("llmcache_router_client_disconnects_total") == 2
     assert await stack.metric('llmcache_router_engine_running{engine="engine-0"}') == 0
