@@ -131,6 +131,22 @@ async def test_what_is_well_formed_is_forwarded_as_h11_would(make_stack: StackMa
     assert len(stack.engines[0].engine.heads) == 1
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_a_body_behind_an_ignored_upgrade_is_read(make_stack: StackMaker, size: int) -> None:
+    stack = await make_stack(1)
+    reader, writer = await stack.raw()
+    data = POST + b'Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 14\r\n\r\n{"prompt":"x"}'
+    for start in range(0, len(data), size):
+        writer.write(data[start : start + size])
+        await asyncio.sleep(0)
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer
+    assert stack.engines[0].engine.requests == [{"prompt": "x"}]
+
+
 async def test_garbage_in_the_bytes_of_a_request_refuses_both(make_stack: StackMaker) -> None:
     stack = await make_stack(1)
     reader, writer = await stack.raw()

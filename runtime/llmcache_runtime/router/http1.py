@@ -69,7 +69,7 @@ class RequestReader:
         self._head = b""
         self._in_head = True
         self._body: list[bytes] = []
-        self._body_size = 0
+        self._body_size = self._length = self._unread = 0
         self._complete = False
         self._followed = False
 
@@ -92,18 +92,10 @@ class RequestReader:
         """
         if self._in_head:
             self._head += data
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            # Upgrades are not spoken here, which a server may silently decide (RFC 9110 section 7.8); llhttp stops
-            # after one.
-            self._followed = True
-        except HttpParserError as error:
-            # What a callback raised comes wrapped; see `HttpRequestParser.feed_data`.
-            cause = error.__context__
-            raise (
-                cause if isinstance(cause, FramingError) else FramingError(400, f"malformed request: {error}")
-            ) from error
+        if self._unread:
+            self._read_on(data)
+        else:
+            self._parse(data)
         if self._in_head and len(self._head) > self._limits.head:
             raise FramingError(431, f"the request head is larger than {self._limits.head} bytes")
         if not self._complete:
@@ -113,6 +105,31 @@ class RequestReader:
         request.keep_alive = request.keep_alive and not self._followed
         self._reset()
         return request
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            # Upgrades are not spoken here, which a server may silently decide (RFC 9110 section 7.8). llhttp stops at
+            # one and leaves the body unread; Java's client asks for HTTP/2 with every first request.
+            if not self._followed:
+                self._followed = True
+                self._unread = self._length
+                self._complete = not self._unread
+                self._read_on(data[upgrade.args[0] :])
+        except HttpParserError as error:
+            # What a callback raised comes wrapped; see `HttpRequestParser.feed_data`.
+            cause = error.__context__
+            raise (
+                cause if isinstance(cause, FramingError) else FramingError(400, f"malformed request: {error}")
+            ) from error
+
+    def _read_on(self, data: bytes) -> None:
+        """Read a body that llhttp does not; what follows it is dropped with the connection."""
+        if self._unread:
+            self._body.append(data[: self._unread])
+            self._unread -= len(self._body[-1])
+            self._complete = not self._unread
 
     def on_message_begin(self) -> None:
         """Take note of a second request in the bytes of the first."""
@@ -144,9 +161,9 @@ class RequestReader:
         request.http10 = self._parser.get_http_version() == "1.0"
         # Asked here because llhttp forgets it at the end of the message.
         request.keep_alive = self._parser.should_keep_alive()
-        length = self._check(request)
+        self._length = self._check(request)
         self._in_head = False
-        if length > self._limits.body:
+        if self._length > self._limits.body:
             raise self._too_large()
         if b"expect" in request.fields:
             self._on_expect()
