@@ -190,4 +190,7 @@ def _env(target: Target) -> dict[str, str]:
     if target.spec.engine.device is Device.CPU:
         # Pods share cores; binding threads would put every engine of a node on the same ones.
         env["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        # For functions that vLLM compiles despite --enforce-eager: without a compiler in the image, the first
+        # request for log probabilities ends the engine (vllm/v1/sample/ops/logprobs.py).
+        env["TORCH_COMPILE_DISABLE"] = "1"
     return env
