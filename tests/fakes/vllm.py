@@ -1,0 +1,159 @@
+"""What a fake vLLM engine does, without its HTTP face: caches, the time that prefills take, metrics, faults.
+
+A token is four characters. A prompt costs `prefill` tokens a second for what is in no cache, `reload` for what only
+the shared tier holds; prefills of an engine go one after another. Metric names are those of vLLM 0.32.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+BLOCK_TOKENS = 16
+CHUNK_TOKENS = 256
+TOKEN_CHARS = 4
+
+
+class Fault(StrEnum):
+    """What is wrong with an engine."""
+
+    NONE = "none"
+    HANG = "hang"  # accepts, never answers, probes included
+    SLOW = "slow"  # ten times slower
+    DIE = "die"  # cuts the stream after three tokens, in the middle of an event
+    REFUSE = "refuse"  # admission refused: 503
+    GARBAGE = "garbage"  # answers what is not HTTP
+
+
+class Lru:
+    """A bounded set, least recently used out first."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._items: OrderedDict[bytes, None] = OrderedDict()
+
+    def matched(self, chain: list[bytes]) -> int:
+        """Count leading items that are held."""
+        for index, item in enumerate(chain):
+            if item not in self._items:
+                return index
+        return len(chain)
+
+    def touch(self, chain: list[bytes]) -> None:
+        """Hold a chain; its tail is forgotten first."""
+        for item in reversed(chain):
+            self._items[item] = None
+            self._items.move_to_end(item)
+        while len(self._items) > self._capacity:
+            self._items.popitem(last=False)
+
+
+def hash_chain(text: str, tokens: int) -> list[bytes]:
+    """Hash each full block of `tokens` tokens together with what precedes it."""
+    size, state, chain = tokens * TOKEN_CHARS, hashlib.blake2b(digest_size=8), []
+    for start in range(0, len(text) - size + 1, size):
+        state.update(text[start : start + size].encode())
+        chain.append(state.digest())
+    return chain
+
+
+@dataclass
+class Speeds:
+    """Tokens a second."""
+
+    prefill: float = 8000.0
+    reload: float = 24000.0
+    decode: float = 200.0
+
+
+@dataclass
+class Engine:
+    """One engine and what it was asked."""
+
+    name: str = "engine"
+    model: str = "fake"
+    speeds: Speeds = field(default_factory=Speeds)
+    cache_tokens: int = 200_000
+    shared: Lru | None = None
+    fault: Fault = Fault.NONE
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    heads: list[dict[str, str]] = field(default_factory=list)
+    down: bool = False
+    accepted: int = 0
+    aborted: int = 0
+    running: int = 0
+    waiting: int = 0
+    sources: dict[str, int] = field(
+        default_factory=lambda: {"local_compute": 0, "local_cache_hit": 0, "external_kv_transfer": 0}
+    )
+    generated: int = 0
+    ttft_sum: float = 0.0
+    ttft_count: int = 0
+    started: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        self._cache = Lru(self.cache_tokens // BLOCK_TOKENS)
+        self._prefill = asyncio.Lock()
+
+    def clear(self) -> None:
+        """Lose the cache, as a restart does."""
+        self._cache = Lru(self.cache_tokens // BLOCK_TOKENS)
+        self.started = time.time()
+
+    async def prefill(self, text: str) -> tuple[int, int]:
+        """Take the time that the prompt costs; give its tokens and how many came from a cache."""
+        begun = time.monotonic()
+        self.waiting += 1
+        try:
+            async with self._prefill:
+                tokens = max(1, len(text) // TOKEN_CHARS)
+                blocks, chunks = hash_chain(text, BLOCK_TOKENS), hash_chain(text, CHUNK_TOKENS)
+                local = self._cache.matched(blocks) * BLOCK_TOKENS
+                held = self.shared.matched(chunks) * CHUNK_TOKENS if self.shared else 0
+                external = max(0, held - local)
+                compute = tokens - local - external
+                factor = 10 if self.fault is Fault.SLOW else 1
+                await asyncio.sleep(factor * (compute / self.speeds.prefill + external / self.speeds.reload))
+                self._cache.touch(blocks)
+                if self.shared:
+                    self.shared.touch(chunks)
+        finally:
+            self.waiting -= 1
+        for source, count in zip(self.sources, (compute, local, external), strict=True):
+            self.sources[source] += count
+        self.ttft_sum += time.monotonic() - begun
+        self.ttft_count += 1
+        return tokens, local + external
+
+    def external_queries(self) -> int:
+        """Count the tokens asked of the shared tier; none without one."""
+        return self.sources["local_compute"] + self.sources["external_kv_transfer"] if self.shared else 0
+
+    def metrics(self) -> str:
+        """Render the metrics that routers and operators read."""
+        label = f'engine="0",model_name="{self.model}"'
+        prompt, blocks = sum(self.sources.values()), self.cache_tokens // BLOCK_TOKENS
+        lines = [
+            "# TYPE process_start_time_seconds gauge",
+            f"process_start_time_seconds {self.started}",
+            f"vllm:num_requests_running{{{label}}} {self.running}",
+            f"vllm:num_requests_waiting{{{label}}} {self.waiting}",
+            f"vllm:kv_cache_usage_perc{{{label}}} 0.5",
+            f"vllm:prompt_tokens_total{{{label}}} {prompt}",
+            f"vllm:generation_tokens_total{{{label}}} {self.generated}",
+            f"vllm:prefix_cache_queries_total{{{label}}} {prompt}",
+            f"vllm:prefix_cache_hits_total{{{label}}} {self.sources['local_cache_hit']}",
+            f"vllm:external_prefix_cache_queries_total{{{label}}} {self.external_queries()}",
+            f"vllm:external_prefix_cache_hits_total{{{label}}} {self.sources['external_kv_transfer']}",
+            f"vllm:time_to_first_token_seconds_sum{{{label}}} {self.ttft_sum}",
+            f"vllm:time_to_first_token_seconds_count{{{label}}} {self.ttft_count}",
+            f"vllm:request_prefill_time_seconds_sum{{{label}}} {self.ttft_sum}",
+            f"vllm:request_prefill_time_seconds_count{{{label}}} {self.ttft_count}",
+            f'vllm:cache_config_info{{block_size="{BLOCK_TOKENS}",num_gpu_blocks="{blocks}"}} 1',
+        ]
+        for source, count in self.sources.items():
+            lines.append(f'vllm:prompt_tokens_by_source_total{{{label},source="{source}"}} {count}')
+        return "\n".join(lines) + "\n"
