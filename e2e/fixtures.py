@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from e2e.cluster.handle import Handle
 
-OPERATOR_ARGS = ("--window", "60", "--scrape-interval", "5")
+OPERATOR_ARGS = ("--window", "60", "--scrape-interval", "3", "--status-interval", "3")
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
 
     from e2e.cluster.handle import Handle
-    from e2e.kube import Kube
+    from e2e.kube import Json, Kube
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("models")]
 QUIET_SECONDS = 120
@@ -47,6 +47,16 @@ def fresh_prompt(words: int) -> str:
     return f"{start} " + " ".join(f"item {number} of the list," for number in range(words // 5))
 
 
+def counted(chat: Service) -> Tokens:
+    """Return what all engines together have counted so far."""
+    return sum(counters.read_all(chat.kube, chat.name).values(), Tokens())
+
+
+def empty_window(chat: Service) -> None:
+    """Wait until earlier traffic has left the operator's window: without traffic the status shows no rate."""
+    wait_until("the window is empty", lambda: "hitRatePercent" not in chat.status()["cache"], seconds=150)
+
+
 def test_engine_b_takes_from_lmcache_what_engine_a_computed(chat: Service) -> None:
     a, b = chat.engines()
     prompt = fresh_prompt(1100)
@@ -60,27 +70,30 @@ def test_engine_b_takes_from_lmcache_what_engine_a_computed(chat: Service) -> No
 
 
 def test_status_shows_the_tiers_that_the_engines_counted(chat: Service) -> None:
+    empty_window(chat)
     a, b = chat.engines()
+    before = counted(chat)
     chat.ask_engine(a, prompt := fresh_prompt(600))
     chat.ask_engine(a, prompt)
     chat.ask_engine(b, prompt)
+    after = counted(chat)
+    moved = after - before
 
-    def agrees() -> bool:
-        """Compare with the counters over the engines' lives, once the status has caught up with them."""
-        total = sum(counters.read_all(chat.kube, chat.name).values(), Tokens())
-        cache = chat.status().get("cache", {})
-        caught_up: bool = cache.get("tokensReused") == total.engine + total.server
-        return caught_up and "tiers" in cache
+    def caught_up() -> Json | None:
+        cache: Json = chat.status().get("cache", {})
+        return cache if cache.get("tokensReused") == after.engine + after.server else None
 
-    wait_until("status.cache caught up with the counters", agrees, seconds=150)
-    cache = chat.status()["cache"]
+    cache = wait_until("status.cache caught up with the counters", caught_up, seconds=60, every=0.5)
+    assert moved.server > 0
+    assert abs(cache["tiers"]["engine"] - 100 * moved.engine / moved.total) <= 2
+    assert abs(cache["tiers"]["server"] - 100 * moved.server / moved.total) <= 2
+    assert abs(cache["hitRatePercent"] - 100 * (moved.engine + moved.server) / moved.total) <= 2
     assert cache["sampledEngines"] == "2/2"
     assert cache["usedPercent"] > 0
-    assert abs(cache["hitRatePercent"] - cache["tiers"]["engine"] - cache["tiers"]["server"]) <= 1
 
 
 def test_a_chat_through_the_router_with_the_openai_client_reuses_its_history(chat: Service) -> None:
-    before = sum(counters.read_all(chat.kube, chat.name).values(), Tokens())
+    before = counted(chat)
     history: list[ChatCompletionMessageParam] = [{"role": "system", "content": fresh_prompt(500)}]
     with chat.kube.forward(f"service/{chat.name}-router", 80) as url:
         client = OpenAI(base_url=f"{url}/v1", api_key="unused", timeout=120, max_retries=0)
@@ -94,7 +107,7 @@ def test_a_chat_through_the_router_with_the_openai_client_reuses_its_history(cha
             history.append({"role": "assistant", "content": answer})
             assert answer
 
-    moved = sum(counters.read_all(chat.kube, chat.name).values(), Tokens()) - before
+    moved = counted(chat) - before
     assert moved.engine + moved.server > 0.5 * moved.total
 
 
@@ -124,11 +137,7 @@ def test_an_idle_service_is_not_written_to(chat: Service, cluster: Handle) -> No
         events = [event for event in cluster.audit_log() or [] if event["user"]["username"] == user]
         return [event["auditID"] for event in events if event["objectRef"]["resource"] != "leases"]
 
-    def quiet() -> bool:
-        """Wait until the window has emptied of the other tests' traffic."""
-        return "hitRatePercent" not in chat.status().get("cache", {})
-
-    wait_until("the window is empty", quiet, seconds=300)
+    empty_window(chat)
     before = writes()
     deadline = datetime.now().astimezone().timestamp() + QUIET_SECONDS
     wait_until("the quiet time is over", lambda: datetime.now().astimezone().timestamp() > deadline, seconds=200)

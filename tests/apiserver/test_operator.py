@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.apiserver.operator_process import OperatorProcess
     from tests.apiserver.server import ApiServer
 
-QUIET_SECONDS = 120.0
+QUIET_SECONDS = 45.0
 pytestmark = pytest.mark.usefixtures("operator")
 
 

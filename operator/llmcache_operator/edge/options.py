@@ -49,6 +49,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Optio
         image_pull_policy=found.image_pull_policy,
         window=found.window,
         scrape_interval=found.scrape_interval,
+        measure_write_interval=found.status_interval,
     )
     host = environ.get("POD_NAME") or socket.gethostname()
     return Options(
@@ -86,6 +87,12 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--window", type=_at_least(30), default=300, help="seconds the hit rates look back")
     parser.add_argument("--scrape-interval", type=_at_least(1), default=15, help="seconds between scrapes")
+    parser.add_argument(
+        "--status-interval",
+        type=_at_least(1),
+        default=60,
+        help="seconds between two writes of a status in which only measurements changed",
+    )
     parser.add_argument("--port", type=int, default=8080, help="of /healthz, /readyz and /metrics")
     parser.add_argument("--workers", type=_at_least(1), default=4, help="services worked on at a time")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
