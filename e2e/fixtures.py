@@ -49,8 +49,14 @@ def kube(cluster: Handle, operator: None) -> Iterator[Kube]:  # noqa: ARG001
     try:
         yield Kube(cluster.kubeconfig, namespace)
     finally:
-        Kube(cluster.kubeconfig).run("delete", "namespace", namespace, "--wait=false")
-        Kube(cluster.kubeconfig).run("wait", "--for=delete", f"namespace/{namespace}", "--timeout=150s", seconds=155)
+        _delete(Kube(cluster.kubeconfig, namespace))
+
+
+def _delete(kube: Kube) -> None:
+    """Delete a namespace; its pods at once, since there is nobody left to drain for."""
+    kube.run("delete", "llmcs", "--all", "--timeout=30s", seconds=35)
+    kube.run("delete", "pods", "--all", "--grace-period=0", "--force", seconds=60)
+    kube.run("delete", "namespace", kube.namespace, "--timeout=150s", seconds=155)
 
 
 @pytest.fixture(scope="module")
