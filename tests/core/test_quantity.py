@@ -61,6 +61,7 @@ def test_whole_numbers_of_every_unit_are_exact(number: int, unit: str) -> None:
         ("1Ki", "1Ki"),
         ("0.5Ki", "512"),
         ("0.1Ki", "102400m"),
+        ("181.64Ki", "186k"),
         ("1000M", "1G"),
         ("0Gi", "0"),
         ("0.0001", "100u"),

@@ -39,7 +39,9 @@ def canonical(quantity: str | int) -> str:
     except ValueError:
         return str(quantity)
     if unit in _BINARY[1:] and number >= 1024:
-        return _in_largest(Decimal(_whole(number)), _BINARY)
+        number = Decimal(_whole(number))
+        if number % 1024 == 0:
+            return _in_largest(number, _BINARY)
     return _in_largest(number, _DECIMAL)
 
 
