@@ -42,7 +42,8 @@ def idle(kube: Kube) -> Service:
     It is the same one for all tests, brought back to where it began, whatever the test before did to it.
     """
     one = Service(kube, "x")
-    kube.apply(manifest("x", engine={"replicas": 0}))
+    # Said in full: what a test patched belongs to another field manager, and would stay.
+    kube.apply(manifest("x", engine={"replicas": 0}, networkPolicy="Enabled"))
     kube.run("annotate", "llmcs", "x", "llmcache.dev/paused-")
 
     def settled() -> bool:
