@@ -9,7 +9,7 @@ import pytest
 
 from e2e import images
 from e2e.install import DEPLOYMENT, NAMESPACE, install
-from e2e.kube import Kube
+from e2e.kube import Kube, wait_until
 from e2e.models import provide_models
 from e2e.services import Service, manifest
 
@@ -53,10 +53,19 @@ def kube(cluster: Handle, operator: None) -> Iterator[Kube]:  # noqa: ARG001
 
 
 def _delete(kube: Kube) -> None:
-    """Delete a namespace; its pods at once, since there is nobody left to drain for."""
     kube.run("delete", "llmcs", "--all", "--timeout=30s", seconds=35)
-    kube.run("delete", "pods", "--all", "--grace-period=0", "--force", seconds=60)
+    _end_pods(kube)
     kube.run("delete", "namespace", kube.namespace, "--timeout=150s", seconds=155)
+
+
+def _end_pods(kube: Kube, selector: str = "") -> None:
+    """End pods whose service is deleted, at once: there is nobody left to drain for.
+
+    Only once nobody makes new ones: an engine that is asked to end while it starts takes its whole grace period.
+    """
+    wait_until("no owner of pods is left", lambda: not kube.items("replicasets,statefulsets", selector), seconds=90)
+    which = ["-l", selector] if selector else ["--all"]
+    kube.run("delete", "pods", *which, "--grace-period=0", "--force", seconds=60)
 
 
 @pytest.fixture(scope="module")
@@ -78,5 +87,4 @@ def service(kube: Kube) -> Iterator[Callable[..., Service]]:
     yield make
     for one in made:
         kube.run("delete", "llmcs", one.name, "--ignore-not-found")
-        label = f"llmcache.dev/service={one.name}"
-        kube.run("delete", "pods", "-l", label, "--grace-period=0", "--force", seconds=60)
+        _end_pods(kube, f"llmcache.dev/service={one.name}")
