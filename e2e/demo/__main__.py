@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 QUICKSTART = ROOT / "deploy/examples/quickstart.yaml"
 START_SECONDS = 600.0
 SILENT_SECONDS = 60.0
+# By default the status follows measurements once a minute; whoever watches a demo has less patience.
+OPERATOR_ARGS = ("--scrape-interval", "5", "--status-interval", "10")
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ def run(name: str, begin: float) -> None:
     cluster = lifecycle.up(name)
     _heading("2. Images, and the operator")
     refs = images.ensure(name)
-    install(cluster.kubeconfig, refs)
+    install(cluster.kubeconfig, refs, OPERATOR_ARGS)
     kube = Kube(cluster.kubeconfig)
     provide_models(kube, refs)
     _heading(f"3. One YAML: {QUICKSTART.relative_to(ROOT)}")
@@ -98,7 +100,7 @@ def _chat(kube: Kube, service: str, model: str) -> None:
         for turn in chat.talk(kube, service, model, url):
             rows.append(turn)
             live.update(show.turns(rows, engines))
-    console.print(show.legend())
+    console.print("\n", show.legend(), sep="")
 
 
 def _share(kube: Kube, service: str, model: str) -> None:

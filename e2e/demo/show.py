@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from e2e.counters import Tokens
     from e2e.demo.chat import Turn
 
-WIDTH = 24
+WIDTH = 20
 COMPUTED, ENGINE, SERVER = "red", "green", "cyan"
 
 
@@ -37,7 +37,7 @@ def turns(rows: Sequence[Turn], engines: Sequence[str]) -> Table:
         table.add_column(column)
     table.add_column("first token", justify="right")
     table.add_column("prompt", justify="right")
-    table.add_column("where its tokens came from", no_wrap=True, min_width=WIDTH)
+    table.add_column("its tokens came from", no_wrap=True, min_width=WIDTH)
     table.add_column("reused", justify="right")
     for row in rows:
         table.add_row(
@@ -59,7 +59,7 @@ def sharing(rows: Sequence[tuple[str, float, Tokens]]) -> Table:
     table.add_column("asked of")
     table.add_column("first token", justify="right")
     table.add_column("prompt", justify="right")
-    table.add_column("where its tokens came from", no_wrap=True, min_width=WIDTH)
+    table.add_column("its tokens came from", no_wrap=True, min_width=WIDTH)
     table.add_column("LMCache", justify="right")
     for name, seconds, tokens in rows:
         table.add_row(name, f"{seconds:.2f} s", str(tokens.total), bar(tokens), str(tokens.server))
