@@ -73,7 +73,7 @@ lock: $(STAMP) ## Resolve requirements/ again
 cluster: $(STAMP) ## A real Kubernetes on this machine, without Docker
 	@$(PY) -m e2e.cluster up --name $(CLUSTER)
 
-cluster-down: $(STAMP) ## Take that cluster down and leave nothing behind
+cluster-down: $(STAMP) ## Take that cluster down, with all that it started
 	@$(PY) -m e2e.cluster down --name $(CLUSTER)
 
 images: $(STAMP) ## Build the images (BUILDER=buildah|docker)

@@ -139,7 +139,7 @@ def _next(cluster: Cluster, name: str, seconds: float) -> None:
         ("kubectl scale llmcs chat --replicas 1", "one engine less; the shared cache stays"),
         ("kubectl delete pod -l app.kubernetes.io/component=engine", "new engines, same cache: ask again"),
         ("kubectl explain llmcs.spec", "what else the YAML may say"),
-        (f"make demo-down{suffix}", "take everything down, leave nothing behind"),
+        (f"make demo-down{suffix}", "take everything down"),
     ):
         console.print(Text.assemble("  ", (command, "cyan"), f"\n      {what}"))
     console.print(f"\nThe cluster's folder: {cluster.folder}", style="dim")

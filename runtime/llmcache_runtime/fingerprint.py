@@ -50,6 +50,8 @@ def list_files(folder: Path) -> tuple[ModelFile, ...]:
         files = tuple(sorted(_walk(folder, PurePosixPath(), ())))
     except OSError as error:
         raise UnreadableModelError(_explain(error)) from error
+    except RecursionError as error:
+        raise UnreadableModelError(f"{folder} is nested too deeply to be a model: check spec.model.uri") from error
     if not files:
         raise UnreadableModelError(
             f"{folder} is empty: check the path of spec.model.uri, or copy the model there first"
@@ -75,7 +77,7 @@ def fingerprint(folder: Path, files: tuple[ModelFile, ...], progress: Callable[[
         try:
             for (file, offset), content in zip(segments, hashed, strict=True):
                 # A name has no "\0", and a digest has one length: no two models lead to one sequence of bytes.
-                digest.update(f"{file.name}\0{offset}\0".encode() + content)
+                digest.update(os.fsencode(f"{file.name}\0{offset}\0") + content)
                 done = min(total, done + min(_SEGMENT_BYTES, file.size - offset))
                 progress(done, total)
         except OSError as error:
@@ -89,9 +91,24 @@ def last_change(folder: Path) -> int:
 
     Nothing sets a change time back, so ``find -L FOLDER -cnewer FILE`` with this as FILE's modification time names
     what has been changed, replaced or moved there since. It is the storage's own clock, so no two clocks are compared.
+    Raises UnreadableModelError.
     """
+    try:
+        return _newest_change(folder)
+    except OSError as error:
+        raise UnreadableModelError(_explain(error)) from error
+
+
+def _newest_change(folder: Path) -> int:
     newest = folder.stat().st_ctime_ns
+    walked: set[tuple[int, int]] = set()
     for root, folders, files in os.walk(folder, followlinks=True):
+        here = Path(root).stat()
+        if (here.st_dev, here.st_ino) in walked:
+            # Links among ignored folders may lead in circles.
+            folders.clear()
+            continue
+        walked.add((here.st_dev, here.st_ino))
         for path in (Path(root, name) for name in (*folders, *files)):
             # As find -L does: what a link leads to, or the link if it leads nowhere.
             found = path.stat() if path.exists() else path.lstat()

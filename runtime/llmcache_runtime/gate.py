@@ -28,6 +28,7 @@ FINGERPRINT_DIGITS = 12
 _TERMINATION_LOG = Path("/dev/termination-log")
 _NOTICE_SECONDS = 10.0
 _RETRY_SECONDS = 0.5
+_MOST_READS = 20
 _CONNECT_SECONDS = 3.0
 
 
@@ -76,15 +77,20 @@ def await_cache(host: str, port: int) -> None:
 
 def _settled_fingerprint(source: Path) -> tuple[str, int]:
     files = list_files(source)
-    while True:
+    for _ in range(_MOST_READS):
         newest = last_change(source)
         _say(f"hashing {len(files)} files in {source}")
         digest = fingerprint(source, files, _Notice().progress)
         if (now := list_files(source)) == files:
             return digest, newest
         _say(f"{source} changed while it was read; reading it again")
-        files = now
+        unsettled, files = set(now) ^ set(files), now
         time.sleep(_RETRY_SECONDS)
+    names = ", ".join(sorted({file.name for file in unsettled})[:5])
+    raise UnreadableModelError(
+        f"{source} changed during each of {_MOST_READS} readings ({names}): wait until it is written, "
+        "or use storage that keeps inodes and change times"
+    )
 
 
 def _connect(host: str, port: int) -> str | None:

@@ -101,7 +101,7 @@ def test_evictions_that_never_happened_are_none() -> None:
     assert cache_sample(1.0, without(LMCACHE, "lmcache_mp_l1_evicted_chunks_total")).evicted_chunks == 0
 
 
-@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-1", "1e999"])
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-1", "1e999", "1e308"])
 def test_a_value_that_can_not_be_is_refused_by_name(value: str) -> None:
     with pytest.raises(ValueError, match="prompt_tokens_by_source_total is"):
         parsed(ENGINE_A.replace("17507.0", value))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcache_runtime import fingerprint as module
-from llmcache_runtime.fingerprint import UnreadableModelError, fingerprint, list_files
+from llmcache_runtime.fingerprint import UnreadableModelError, fingerprint, last_change, list_files
 
 
 def fingerprint_of(folder: Path) -> str:
@@ -165,3 +165,19 @@ def running_as(user: int) -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+@pytest.mark.timeout(20)
+def test_links_that_lead_in_circles_among_bookkeeping_do_not_hold_the_gate_up(model: Path) -> None:
+    (model / ".cache").mkdir(exist_ok=True)
+    for name in "abc":
+        (model / ".cache" / name).symlink_to("..", target_is_directory=True)
+
+    assert last_change(model) > 0
+
+
+def test_a_name_that_is_no_utf8_is_a_name(model: Path) -> None:
+    before = fingerprint_of(model)
+    Path(os.fsdecode(os.fsencode(model) + b"/caf\xe9.txt")).write_text("x")
+
+    assert fingerprint_of(model) != before

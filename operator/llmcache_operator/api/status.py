@@ -67,7 +67,7 @@ class CacheStatus(Model):
     tiers: Annotated[TiersStatus | None, Field(description="The same, by tier.")] = None
     tokens_reused: Annotated[
         Tokens | None,
-        Field(description="Prompt tokens not computed, over the lives of the engines that run now."),
+        Field(description="Prompt tokens not computed, over the lives of the engines that ran in the window."),
     ] = None
     used_percent: Annotated[Percent | None, Field(description="Percent of cache.memory in use.")] = None
     window: Annotated[str | None, Field(max_length=16, description="Time over which rates are taken.")] = None

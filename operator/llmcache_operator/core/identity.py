@@ -60,22 +60,29 @@ NEUTRAL_ARGS = frozenset(
         "--uvicorn-log-level",
     }
 )
-# Variables that can: vLLM's and LMCache's own, less those about memory, threads, logs and time.
-RELEVANT_ENV_PREFIXES = ("VLLM_", "LMCACHE_", "TORCH", "PYTORCH_")
+# Likewise for variables, the user's own and those of libraries included: memory, threads, logs, time and addresses.
+NEUTRAL_ENV_PREFIXES = ("HF_", "OTEL_")
 NEUTRAL_ENV = frozenset(
     {
-        "VLLM_CPU_OMP_THREADS_BIND",
-        "VLLM_CPU_NUM_OF_RESERVED_CPU",
-        "VLLM_LOGGING_LEVEL",
-        "VLLM_CONFIGURE_LOGGING",
-        "VLLM_LOG_STATS_INTERVAL",
-        "VLLM_ENGINE_READY_TIMEOUT_S",
-        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE",
-        "VLLM_NO_USAGE_STATS",
-        "VLLM_RPC_TIMEOUT",
+        "ALL_PROXY",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "LANG",
+        "LMCACHE_DISABLE_BANNER",
         "LMCACHE_LOG_LEVEL",
         "LMCACHE_TRACK_USAGE",
-        "LMCACHE_DISABLE_BANNER",
+        "NO_PROXY",
+        "OMP_NUM_THREADS",
+        "TZ",
+        "VLLM_CONFIGURE_LOGGING",
+        "VLLM_CPU_NUM_OF_RESERVED_CPU",
+        "VLLM_CPU_OMP_THREADS_BIND",
+        "VLLM_ENGINE_READY_TIMEOUT_S",
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE",
+        "VLLM_LOGGING_LEVEL",
+        "VLLM_LOG_STATS_INTERVAL",
+        "VLLM_NO_USAGE_STATS",
+        "VLLM_RPC_TIMEOUT",
     }
 )
 
@@ -94,8 +101,8 @@ def identity(target: Target) -> str:
         "chunkSize": cache.chunk_size,
         "engineImage": target.engine_image,
         "cacheServerImage": target.cache_server_image,
-        # A stable sort by name: order between options says nothing, but the last of two equal ones wins.
-        "args": sorted(_relevant_args(engine.args), key=lambda option: option[0]),
+        # In the user's order: of two spellings of one option (-q, --quantization) the last wins.
+        "args": list(_relevant_args(engine.args)),
         "env": sorted([*_relevant_env("engine", engine.env), *_relevant_env("cache", cache.env)]),
     }
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
@@ -124,5 +131,6 @@ def _options(args: Sequence[str]) -> Iterator[list[str]]:
 
 def _relevant_env(part: str, env: Sequence[EnvVar]) -> Iterator[list[str]]:
     for entry in env:
-        if entry.name.startswith(RELEVANT_ENV_PREFIXES) and entry.name not in NEUTRAL_ENV:
+        neutral = entry.name.upper() in NEUTRAL_ENV or entry.name.startswith(NEUTRAL_ENV_PREFIXES)
+        if not neutral:
             yield [part, entry.name, entry.value or "", json.dumps(entry.value_from, sort_keys=True)]

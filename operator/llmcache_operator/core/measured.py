@@ -62,7 +62,7 @@ def cache_status(target: Target, ready: int, covered: Coverage, measurement: Mea
     if reused:
         cache["tokensReused"] = sum(reused)
     if measurement.cache is not None:
-        cache["usedPercent"] = min(100, round(100 * measurement.cache.usage_ratio))
+        cache["usedPercent"] = round(100 * min(1.0, measurement.cache.usage_ratio))
     return cache
 
 

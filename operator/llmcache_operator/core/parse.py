@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,6 +20,9 @@ WAITING = "vllm:num_requests_waiting"
 USAGE_RATIO = "lmcache_mp_l1_usage_ratio"
 USED_BYTES = "lmcache_mp_l1_memory_usage_bytes"
 EVICTED = "lmcache_mp_l1_evicted_chunks_total"
+
+# What a float counts exactly. More is no count, and would not fit into a status either.
+LARGEST = 2**53
 
 Series = list[tuple[dict[str, str], float]]
 
@@ -72,7 +74,7 @@ def _series(metrics: str, names: Iterable[str]) -> dict[str, Series]:
 
 
 def _sane(name: str, value: float) -> float:
-    if math.isfinite(value) and value >= 0:
+    if 0 <= value <= LARGEST:
         return value
     raise ValueError(f"{name} is {value}")
 
@@ -82,7 +84,7 @@ def _total(found: dict[str, Series], name: str, **labels: str) -> int:
     if not values:
         wanted = f"{name}{labels}" if labels else name
         raise ValueError(f"the metrics hold no {wanted}: is this a vLLM of 0.32 or later?")
-    return int(sum(values))
+    return int(_sane(name, sum(values)))
 
 
 def _model_path(models: str) -> str | None:

@@ -101,7 +101,8 @@ class Scraper:
         try:
             async with self._slots:
                 fold = await (self._engine if component == ENGINE else self._cache)(http, pod)
-        except (FetchError, ValueError) as error:
+        except (FetchError, ValueError, ArithmeticError, RecursionError) as error:
+            # Whoever may run a pod decides what it answers: nothing of that may end the operator.
             self.metrics.scrapes.labels(component, "failed").inc()
             failure = ScrapeFailure(pod["metadata"]["name"], self.clock(), str(error))
             return lambda measurement: measurement.with_failure(failure)

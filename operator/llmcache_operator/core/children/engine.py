@@ -26,6 +26,7 @@ IDENTITY_ANNOTATION = f"{GROUP}/cache-identity"
 # and a fingerprint of the weights, because LMCache keys KV by the path that vLLM was given. Init containers don't run
 # again when only this container restarts, so it looks for itself whether the files are still those of the fingerprint.
 COMMAND = f"""\
+command -v find >/dev/null || {{{{ echo "spec.engine.image has no find, which guards against stale KV" >&2; exit 1; }}}}
 changed=$(find -L {{folder}} -cnewer {RUN}/model-path -print -quit)
 if [ -n "$changed" ]; then
   echo "$changed is newer than this pod's fingerprint of the weights: delete the pod to serve the new ones" >&2
