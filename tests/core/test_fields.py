@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmcache_operator.api.spec import Topology
+from llmcache_operator.api.cache import Topology
 from tests.core.fields import CACHE, ROWS, SINGLE_VALUED, leaves, with_field
 from tests.core.samples import MODEL, planned
 

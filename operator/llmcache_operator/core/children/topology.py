@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from llmcache_operator.api.spec import Topology
+from llmcache_operator.api.cache import Topology
 from llmcache_operator.core.children.shared import Shared
 
 if TYPE_CHECKING:

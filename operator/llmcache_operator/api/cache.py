@@ -1,0 +1,59 @@
+"""The part of the spec about the KV cache: where it stands, and how much it holds."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from llmcache_operator.api.fields import Model, Quantity, rule, rules
+from llmcache_operator.api.pods import Env, PodTemplate
+
+
+class Topology(StrEnum):
+    """Where the LMCache server stands."""
+
+    SHARED = "Shared"
+
+
+class CacheSpec(Model):
+    """The KV cache that the engines share."""
+
+    topology: Annotated[
+        Topology,
+        Field(description="Shared: one LMCache server that every engine reaches over the network."),
+    ] = Topology.SHARED
+    memory: Annotated[
+        Quantity,
+        Field(
+            json_schema_extra=rules(
+                rule(
+                    "!isQuantity(self) || (quantity(self).compareTo(quantity('128Mi')) >= 0 && "
+                    "quantity(self).compareTo(quantity('64Ti')) <= 0)",
+                    "must be at least 128Mi and at most 64Ti",
+                )
+            ),
+            description=(
+                "Memory for cached KV in the LMCache server. The pod's memory limit follows from it: 10 % and 1Gi more."
+            ),
+        ),
+    ] = "4Gi"
+    chunk_size: Annotated[
+        int,
+        Field(
+            ge=32,
+            le=8192,
+            json_schema_extra={"format": "int32"},
+            description="Tokens in a chunk: a prompt is shared in whole chunks, and a shorter one not at all.",
+        ),
+    ] = 256
+    image: Annotated[
+        str | None,
+        Field(min_length=1, max_length=512, description="Image with LMCache. Default: the operator's."),
+    ] = None
+    env: Annotated[Env, Field(description="More environment for the LMCache server.")] = []
+    cpu: Annotated[Quantity, Field(description="CPU request of the LMCache server; it has no CPU limit.")] = "500m"
+    template: Annotated[PodTemplate, Field(description="A partial pod template for the LMCache server's pod.")] = (
+        PodTemplate()
+    )
