@@ -13,6 +13,9 @@ class ConditionType(StrEnum):
     CACHE_READY = "CacheReady"
     ROUTER_READY = "RouterReady"
     METRICS_AVAILABLE = "MetricsAvailable"
+    VERSIONS_COMPATIBLE = "VersionsCompatible"
+    CACHE_SHARING_VERIFIED = "CacheSharingVerified"
+    CACHE_EFFECTIVE = "CacheEffective"
     PAUSED = "Paused"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
@@ -38,6 +41,39 @@ class Reason(StrEnum):
     ALL_SAMPLED = "AllSampled"
     SCRAPE_FAILED = "ScrapeFailed"
     NOT_SAMPLED_YET = "NotSampledYet"
+
+    # Versions.
+    COMPATIBLE = "Compatible"
+    KNOWN_BAD = "KnownBad"
+    VERSIONS_DIFFER = "VersionsDiffer"
+    UNTESTED_PAIR = "UntestedPair"
+    VERSION_UNKNOWN = "VersionUnknown"
+
+    # Whether a prompt that one engine computed is found by another: the active self-test.
+    VERIFIED = "Verified"
+    NOTHING_SHARED = "NothingShared"
+    WRONG_KV = "WrongKV"
+    ONE_ENGINE = "OneEngine"
+    DISABLED = "Disabled"
+    PENDING = "Pending"
+    SATURATED = "Saturated"
+    PROBE_FAILED = "ProbeFailed"
+
+    # Whether the cache saves anything, from the traffic that is there.
+    EFFECTIVE = "Effective"
+    FITS_IN_ENGINE = "FitsInEngine"
+    IDLE = "Idle"
+    TOO_FEW_REQUESTS = "TooFewRequests"
+    SERVER_UNREACHABLE = "ServerUnreachable"
+    ENGINES_NOT_REGISTERED = "EnginesNotRegistered"
+    IDENTITY_MISMATCH = "IdentityMismatch"
+    CACHE_EMPTIED = "CacheEmptied"
+    COUNTERS_STUCK = "CountersStuck"
+    TOO_SHORT_PROMPTS = "TooShortPrompts"
+    EVICTING = "Evicting"
+    SLOWER_THAN_PREFILL = "SlowerThanPrefill"
+    ROUTER_SCATTERS = "RouterScatters"
+    NO_REUSE = "NoReuse"
 
     # Somebody has to act: Stalled.
     INVALID_SPEC = "InvalidSpec"
