@@ -35,6 +35,7 @@ class World:
     """The cluster, its clock in seconds, and one operator process at a time."""
 
     cluster: FakeCluster = field(default_factory=FakeCluster)
+    settings: Settings = SETTINGS
     now: float = 1_800_000_000.0
     restarts: int = 0
     retries: int = 0
@@ -48,7 +49,7 @@ class World:
         return Reconciler(
             self.cluster,
             self.cluster,
-            SETTINGS,
+            self.settings,
             MeasurementBook(),
             recorder,
             Metrics(),

@@ -6,15 +6,16 @@ The method is Sieve's (OSDI '22): enumerate, and compare the end state with that
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from llmcache_operator.edge.cluster import CHILD_MANAGER
 from llmcache_operator.edge.errors import ApiError
-from llmcache_operator.edge.watching import owner_of
+from llmcache_operator.edge.watching import OPTIONAL, owner_of
 from tests.edge.fake_cluster import Call, Crash
-from tests.edge.scenario import World, service
+from tests.edge.scenario import SETTINGS, World, service
 
 Change = Callable[[World], None]
 
@@ -199,6 +200,25 @@ async def test_an_orphan_of_ours_is_adopted_again() -> None:
     owner = owner_of(world.cluster.find("Service", "chat-engine"))
     assert owner is not None
     assert owner["uid"] == resource["metadata"]["uid"]
+
+
+async def test_a_kind_that_vanishes_from_the_cluster_is_nobodys_trouble() -> None:
+    world = World(settings=replace(SETTINGS, optional_kinds=frozenset(OPTIONAL)))
+    world.cluster.put(service())
+    await world.settle()
+    monitor = world.cluster.find("PodMonitor", "chat-router")
+
+    def gone(call: Call, _when: str) -> None:
+        if call.kind in {kind for _, kind in OPTIONAL}:
+            raise ApiError(404, "NotFound", "the server could not find the requested resource")
+
+    world.cluster.fault = gone
+    world.cluster.remove(monitor)
+    await world.step()
+
+    assert world.condition("Ready")["status"] == "True"
+    with pytest.raises(KeyError):
+        world.condition("Stalled")
 
 
 async def test_in_a_namespace_that_is_being_deleted_nothing_is_tried_twice() -> None:

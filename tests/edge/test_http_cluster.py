@@ -171,6 +171,25 @@ async def test_only_versions_are_listed_from_the_watch_cache() -> None:
     assert server.requests[0]["query"] == {"labelSelector": "a=b", "resourceVersion": "0"}
 
 
+@pytest.mark.parametrize(("code", "there"), [(200, True), (404, False), (403, False)])
+async def test_a_kind_is_there_if_it_can_be_listed(code: int, *, there: bool) -> None:
+    server = Server()
+    if not there:
+        server.refuse(code, "404 page not found")
+    async with connected(server) as cluster:
+        assert await cluster.can_list(("v1", "Pod"), "ns") is there
+
+    assert server.requests[0]["query"] == {"limit": "1"}
+
+
+async def test_whether_a_kind_is_there_is_not_guessed() -> None:
+    server = Server()
+    server.refuse(503, "starting")
+    async with connected(server) as cluster:
+        with pytest.raises(ApiError, match="503"):
+            await cluster.can_list(("v1", "Pod"), None)
+
+
 def test_names_can_not_leave_their_path() -> None:
     assert path_of("v1", "Service", "ns", "../x") == "/api/v1/namespaces/ns/services/..%2Fx"
 

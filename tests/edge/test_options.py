@@ -29,6 +29,14 @@ def test_a_flag_wins_over_its_variable() -> None:
     assert chosen.settings.window == 60
 
 
+def test_labels_of_pod_monitors_are_pairs() -> None:
+    chosen = parse([], {**IMAGES, "LLMCACHE_POD_MONITOR_LABELS": "release=stack, team=ml"})
+
+    assert chosen.settings.pod_monitor_labels == (("release", "stack"), ("team", "ml"))
+    assert chosen.settings.pod_monitors
+    assert not parse(["--pod-monitors", "Never"], IMAGES).settings.pod_monitors
+
+
 def test_namespaces_may_be_given_more_than_once() -> None:
     assert parse(["--namespace", "b", "--namespace", "a", "--namespace", "b"], IMAGES).namespaces == ("a", "b")
 
@@ -53,7 +61,14 @@ def test_a_missing_image_is_named_by_flag_and_variable(variable: str, capsys: py
 
 
 @pytest.mark.parametrize(
-    "argv", [["--window", "5"], ["--workers", "0"], ["--image-pull-policy", "Sometimes"], ["--window", "x"]]
+    "argv",
+    [
+        ["--window", "5"],
+        ["--workers", "0"],
+        ["--image-pull-policy", "Sometimes"],
+        ["--window", "x"],
+        ["--pod-monitor-labels", "release"],
+    ],
 )
 def test_nonsense_is_refused_by_name(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

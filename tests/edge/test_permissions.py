@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from llmcache_operator.core.content import ref_key
 from llmcache_operator.core.reconcile import decide
 from llmcache_operator.core.values import Observed
 from llmcache_operator.edge.cluster import PLURALS
-from llmcache_operator.edge.watching import CHILDREN, LABELS, POD, SERVICE
+from llmcache_operator.edge.watching import CHILDREN, OPTIONAL, POD, SERVICE, watched
 from tests.edge.scenario import SETTINGS, service
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def test_the_cluster_role_is_exactly_what_the_code_needs() -> None:
     needed = of(SERVICE, "get list watch") | of(POD, "list watch") | of(("events.k8s.io/v1", "Event"), "create patch")
     needed |= {("llmcache.dev", "llmcacheservices/status", "patch")}
     needed |= {("llmcache.dev", "llmcacheservices/finalizers", "update")}
-    for kind in CHILDREN:
+    for kind in (*CHILDREN, *OPTIONAL):
         needed |= of(kind, "get list watch create patch delete")
     [role] = (doc for doc in documents("clusterrole.yaml") if doc["kind"] == "ClusterRole")
 
@@ -67,10 +68,11 @@ def test_what_routers_are_granted_is_held_by_the_operator() -> None:
 def test_every_kind_of_child_is_watched() -> None:
     resource = service()
     resource["metadata"] |= {"uid": "u", "generation": 1}
-    plan = decide(Observed(resource), SETTINGS).plan
+    settings = replace(SETTINGS, optional_kinds=frozenset(OPTIONAL))
+    made = {ref_key(obj)[:2] for obj in decide(Observed(resource), settings).plan.apply}
 
-    assert {ref_key(obj)[:2] for obj in plan.apply} == set(CHILDREN)
-    assert set(CHILDREN) < LABELS.keys()
+    assert made == {*CHILDREN, *OPTIONAL}
+    assert made < watched(OPTIONAL).keys()
 
 
 @pytest.mark.parametrize("file", ["clusterrole.yaml", "lease-role.yaml", "user-roles.yaml"])

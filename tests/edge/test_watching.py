@@ -10,7 +10,16 @@ import pytest
 
 import llmcache_operator.edge
 from llmcache_operator.core.values import Json, ServiceKey
-from llmcache_operator.edge.watching import LABELS, MANAGED, SERVICE, Watches, keys_of, owner_of, watch_settings
+from llmcache_operator.edge.watching import (
+    MANAGED,
+    OPTIONAL,
+    SERVICE,
+    Watches,
+    keys_of,
+    owner_of,
+    watch_settings,
+    watched,
+)
 from llmcache_operator.edge.workqueue import WorkQueue
 
 EDGE = Path(llmcache_operator.edge.__file__).parent
@@ -63,7 +72,7 @@ def test_a_later_version_of_the_group_is_still_the_owner() -> None:
 
 async def test_events_enqueue_and_indexes_hold_what_was_shown() -> None:
     queue = WorkQueue()
-    watches = Watches(queue)
+    watches = Watches(queue, watched())
 
     await watches._enqueue(body=child(owner=OWNER))
 
@@ -72,7 +81,7 @@ async def test_events_enqueue_and_indexes_hold_what_was_shown() -> None:
 
 
 async def test_the_indexes_are_read_by_service_owner_and_kind() -> None:
-    watches = Watches(WorkQueue())
+    watches = Watches(WorkQueue(), watched())
     key = ServiceKey("ns", "chat")
     resource = {"apiVersion": SERVICE[0], "kind": SERVICE[1], "metadata": {"uid": "uid-chat", "resourceVersion": "3"}}
     await watches._adopt(services={key: [resource]}, children={"uid-chat": [child(owner=OWNER)]}, pods={})
@@ -88,7 +97,7 @@ async def test_the_indexes_are_read_by_service_owner_and_kind() -> None:
 
 
 def test_kopf_neither_writes_nor_waits_for_ever() -> None:
-    settings = watch_settings()
+    settings = watch_settings(watched())
 
     assert settings.peering.standalone
     assert not settings.posting.enabled
@@ -98,9 +107,10 @@ def test_kopf_neither_writes_nor_waits_for_ever() -> None:
 
 
 def test_everything_but_the_service_is_watched_by_label_only() -> None:
-    selectors = watch_settings().watching.label_selectors
+    kinds = watched(OPTIONAL)
+    selectors = watch_settings(kinds).watching.label_selectors
 
-    assert len(selectors) == len(LABELS) - 1
+    assert len(selectors) == len(kinds) - 1
     assert set(selectors.values()) == {MANAGED}
 
 
@@ -113,4 +123,4 @@ def test_no_handler_is_used_that_makes_kopf_write_to_the_resource() -> None:
 
 
 def test_watches_are_made_outside_of_a_running_loop_too() -> None:
-    assert isinstance(Watches(WorkQueue()).synced, asyncio.Event)
+    assert isinstance(Watches(WorkQueue(), watched()).synced, asyncio.Event)

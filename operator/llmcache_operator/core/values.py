@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from llmcache_operator.api.conditions import Reason
 
 Json = dict[str, Any]
+Kind = tuple[str, str]
+"""apiVersion and kind."""
 
 
 class ServiceKey(NamedTuple):
@@ -141,6 +143,8 @@ class Settings:
 
     `operator_namespace` and `operator_labels` name the pods that may scrape through the
     NetworkPolicies; `scraper_namespace` those of a Prometheus, when there is one.
+    `pod_monitors` are made where the cluster has the kind, with `pod_monitor_labels`, which a Prometheus may select by.
+    `optional_kinds` are not decided but found: those of other people's CRDs that this cluster has.
     Times are in seconds.
     """
 
@@ -154,3 +158,6 @@ class Settings:
     window: int = 300
     scrape_interval: int = 15
     measure_write_interval: int = 60
+    pod_monitors: bool = True
+    pod_monitor_labels: tuple[tuple[str, str], ...] = ()
+    optional_kinds: frozenset[Kind] = frozenset()

@@ -13,6 +13,7 @@ from llmcache_operator.edge.cluster import CHILD_MANAGER
 from llmcache_operator.edge.errors import ApiError, RetryLaterError
 from llmcache_operator.edge.intent import fulfils, marked
 from llmcache_operator.edge.memory import Applied, Memory, Refused, ref_of, trimmed, version_of
+from llmcache_operator.edge.watching import OPTIONAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,6 +113,9 @@ class Application:
         self.metrics.applies.labels(ref.kind, "failed" if error.transient else "refused").inc()
         if error.namespace_gone:
             raise NamespaceGoneError(error.message) from None
+        if error.code == 404 and ref[:2] in OPTIONAL:
+            log.info("%s is gone from the cluster: %s is left out", ref.kind, ref.name, extra={"about": self.about})
+            return
         if error.hits_all:
             raise RetryLaterError(f"{ref.kind} {ref.name}: {error}", after=error.retry_after) from None
         reason = Reason.NAME_TAKEN if _OTHER_CONTROLLER in error.message else error.reason

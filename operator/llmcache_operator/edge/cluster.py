@@ -8,6 +8,7 @@ calls and the discovery cache on disk that its dynamic client needs.
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from kubernetes.aio.client import ApiClient
 
-    from llmcache_operator.core.values import Json
+    from llmcache_operator.core.values import Json, Kind
 
 CHILD_MANAGER = "llmcache-operator"
 STATUS_MANAGER = "llmcache-operator-status"
@@ -40,6 +41,7 @@ PLURALS = {
     ("rbac.authorization.k8s.io/v1", "RoleBinding"): "rolebindings",
     ("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicies",
     ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
+    ("monitoring.coreos.com/v1", "PodMonitor"): "podmonitors",
     ("events.k8s.io/v1", "Event"): "events",
     (LEASE_API, "Lease"): "leases",
 }
@@ -47,6 +49,8 @@ PLURALS = {
 _TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=3)
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
+
+log = logging.getLogger(__name__)
 
 
 class Cluster(Protocol):
@@ -159,6 +163,18 @@ class HttpCluster:
         listed = await self._call("GET", path_of(*kind, namespace), query=query, accept=accept)
         metas = (item["metadata"] for item in listed.get("items") or ())
         return {meta["uid"]: meta["resourceVersion"] for meta in metas}
+
+    async def can_list(self, kind: Kind, namespace: str | None) -> bool:
+        """Whether the server knows a kind and lets us list it; raises `ApiError` where it says neither."""
+        try:
+            await self._call("GET", path_of(*kind, namespace), query={"limit": "1"})
+        except ApiError as error:
+            if error.code == 403:
+                log.warning("%s may not be listed, so nothing is done with it: %s", kind[1], error)
+            elif error.code != 404:
+                raise
+            return False
+        return True
 
     async def _call(  # noqa: PLR0913 - the parts of a request
         self,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from llmcache_operator.edge import credentials, health, logs, options
 from llmcache_operator.edge.bucket import TokenBucket
 from llmcache_operator.edge.cluster import HttpCluster
+from llmcache_operator.edge.discovery import Discovery, KindsChangedError
 from llmcache_operator.edge.lease import Elector, LeaseLostError
 from llmcache_operator.edge.metrics import Metrics
 from llmcache_operator.edge.operation import Operation
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 LEASE = "llmcache-operator"
 QPS, BURST = 10.0, 20
-STOPPED, BROKEN, UNUSABLE, LEASE_LOST, WATCH_FAILED = range(5)
-"""Exit codes: told to stop; a bug; wrong options or credentials; the Lease is lost; a watch ended or went stale."""
+STOPPED, BROKEN, UNUSABLE, LEASE_LOST, WATCH_FAILED, KINDS_CHANGED = range(6)
+"""Exit codes: told to stop; a bug; wrong options or credentials; the Lease is lost; a watch ended or went stale; a CRD
+that the operator makes use of came or went."""
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ async def run(chosen: Options) -> int:
         return _end(LEASE_LOST, error)
     except (StaleWatchError, WatchEndedError) as error:
         return _end(WATCH_FAILED, error)
+    except KindsChangedError as error:
+        return _end(KINDS_CHANGED, error)
     except OSError as error:
         return _end(BROKEN, error)
 
@@ -72,7 +76,9 @@ async def _serve(chosen: Options, client: ApiClient, stop: asyncio.Event) -> int
             return STOPPED
         metrics.leading.set(1)
         try:
-            await Operation(chosen, cluster, metrics).run(elector, stop)
+            discovery = Discovery(cluster, chosen.namespaces)
+            if await _unless(stop, discovery.begin()):
+                await Operation(chosen, cluster, metrics, discovery).run(elector, stop)
         finally:
             metrics.leading.set(0)
             await elector.release()

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from llmcache_operator.core.children.monitoring import POD_MONITOR
 from llmcache_operator.edge.errors import ApiError, RetryLaterError
 from llmcache_operator.edge.events import Recorder
 from llmcache_operator.edge.measuring import MeasurementBook
 from llmcache_operator.edge.reconcile import Reconciler
 from llmcache_operator.edge.scraping import Scraper
 from llmcache_operator.edge.sentinel import Sentinel
-from llmcache_operator.edge.watching import LABELS, Watches
+from llmcache_operator.edge.watching import Watches, watched
 from llmcache_operator.edge.workqueue import WorkQueue
 
 if TYPE_CHECKING:
     from llmcache_operator.core.values import ServiceKey
     from llmcache_operator.edge.cluster import HttpCluster
+    from llmcache_operator.edge.discovery import Discovery
     from llmcache_operator.edge.lease import Elector
     from llmcache_operator.edge.metrics import Metrics
     from llmcache_operator.edge.options import Options
@@ -33,19 +36,23 @@ log = logging.getLogger(__name__)
 class Operation:
     """The parts of the operator, put together."""
 
-    def __init__(self, chosen: Options, cluster: HttpCluster, metrics: Metrics) -> None:
-        settings = chosen.settings
+    def __init__(self, chosen: Options, cluster: HttpCluster, metrics: Metrics, discovery: Discovery) -> None:
+        settings = replace(chosen.settings, optional_kinds=discovery.kinds)
+        if settings.scraper_namespace is None and settings.pod_monitors and POD_MONITOR in discovery.kinds:
+            log.warning("NetworkPolicies keep Prometheus from the pods of PodMonitors: set --scraper-namespace")
         self._options = chosen
         self._cluster = cluster
         self._metrics = metrics
+        self._discovery = discovery
+        self._kinds = watched(discovery.kinds)
         self._queue = WorkQueue()
-        self._watches = Watches(self._queue)
+        self._watches = Watches(self._queue, self._kinds)
         self._book = MeasurementBook()
         self._scraper = Scraper(
             self._watches, self._book, self._queue, metrics,
             interval=settings.scrape_interval, window=settings.window,
         )  # fmt: skip
-        self._sentinel = Sentinel(cluster, self._watches, LABELS, chosen.namespaces)
+        self._sentinel = Sentinel(cluster, self._watches, self._kinds, chosen.namespaces)
         self._reconciler = Reconciler(
             self._watches, cluster, settings, self._book, Recorder(cluster, chosen.identity), metrics
         )
@@ -54,12 +61,13 @@ class Operation:
     async def run(self, elector: Elector, stop: asyncio.Event) -> None:
         """Work until told to stop.
 
-        Raises `LeaseLostError`, `StaleWatchError`, `WatchEndedError`.
+        Raises `LeaseLostError`, `StaleWatchError`, `WatchEndedError`, `KindsChangedError`.
         """
         # kopf ends every task that is younger than itself, so it starts last and everything else first.
         tasks = [asyncio.create_task(stop.wait()), asyncio.create_task(elector.hold())]
         tasks += [asyncio.create_task(self._work()) for _ in range(self._options.workers)]
         tasks += [asyncio.create_task(self._scrape()), asyncio.create_task(self._sentinel.run())]
+        tasks.append(asyncio.create_task(self._discovery.run()))
         await asyncio.sleep(0)
         tasks.append(asyncio.create_task(self._watch()))
         try:
@@ -88,7 +96,7 @@ class Operation:
             await asyncio.sleep(ACCESS_PERIOD)
 
     async def _obstacle(self) -> str:
-        for kind, label in LABELS.items():
+        for kind, label in self._kinds.items():
             for namespace in self._options.namespaces or (None,):
                 try:
                     await self._cluster.list_versions(kind, namespace, label)

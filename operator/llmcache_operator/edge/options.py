@@ -46,6 +46,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Optio
         router_image=found.router_image,
         operator_namespace=found.operator_namespace,
         scraper_namespace=found.scraper_namespace or None,
+        pod_monitors=found.pod_monitors == "Auto",
+        pod_monitor_labels=found.pod_monitor_labels,
         image_pull_policy=found.image_pull_policy,
         window=found.window,
         scrape_interval=found.scrape_interval,
@@ -82,6 +84,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         default=environ.get("LLMCACHE_SCRAPER_NAMESPACE"),
         help="namespace of a Prometheus that may scrape the children (env LLMCACHE_SCRAPER_NAMESPACE)",
     )
+    _add_pod_monitors(parser, environ)
     parser.add_argument(
         "--namespace", action="append", default=[], help="serve only this one; repeatable; default: all"
     )
@@ -97,6 +100,29 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=_at_least(1), default=4, help="services worked on at a time")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser
+
+
+def _add_pod_monitors(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    parser.add_argument(
+        "--pod-monitors",
+        default=environ.get("LLMCACHE_POD_MONITORS", "Auto"),
+        choices=("Auto", "Never"),
+        help="Auto: one a component where the cluster has the kind (env LLMCACHE_POD_MONITORS)",
+    )
+    parser.add_argument(
+        "--pod-monitor-labels",
+        type=_labels,
+        default=environ.get("LLMCACHE_POD_MONITOR_LABELS", ""),
+        help="labels that your Prometheus selects PodMonitors by: NAME=VALUE,… (env LLMCACHE_POD_MONITOR_LABELS)",
+    )
+
+
+def _labels(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    for name, equals, value in pairs:
+        if not (equals and name.strip() and value.strip()):
+            raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE,NAME=VALUE")
+    return tuple((name.strip(), value.strip()) for name, _, value in pairs)
 
 
 def _at_least(least: int) -> Callable[[str], int]:

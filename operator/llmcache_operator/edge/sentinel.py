@@ -18,13 +18,13 @@ from llmcache_operator.edge.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from llmcache_operator.core.values import Kind
+
 INTERVAL = 300.0
 SECOND_LOOK = 20.0
 """Seconds within which a healthy watch has long shown every change."""
 
 log = logging.getLogger(__name__)
-
-Kind = tuple[str, str]
 
 
 class StaleWatchError(Exception):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import kopf
 
-from llmcache_operator.core.values import Json, ServiceKey
+from llmcache_operator.core.children.monitoring import POD_MONITOR
+from llmcache_operator.core.values import Json, Kind, ServiceKey
 from llmcache_operator.edge import credentials
 from llmcache_operator.edge.cluster import PLURALS, SERVICE_API
 from llmcache_operator.edge.memory import ref_of, trimmed
@@ -37,8 +38,13 @@ CHILDREN = (
     ("networking.k8s.io/v1", "NetworkPolicy"),
     ("policy/v1", "PodDisruptionBudget"),
 )
-LABELS = {SERVICE: "", **dict.fromkeys((*CHILDREN, POD), MANAGED)}
-"""Every kind that is watched, with the label selector of its watch."""
+OPTIONAL = (POD_MONITOR,)
+"""Kinds of children that not every cluster has: `discovery` finds out."""
+
+
+def watched(optional: Iterable[Kind] = ()) -> dict[Kind, str]:
+    """Return every kind that is watched, with the label selector of its watch."""
+    return {SERVICE: "", **dict.fromkeys((*CHILDREN, *optional, POD), MANAGED)}
 
 
 class WatchEndedError(Exception):
@@ -48,10 +54,12 @@ class WatchEndedError(Exception):
 class Watches:
     """The cluster as the watches show it; fulfils `reconcile.View`.
 
-    `synced` is set once every kind has been listed and the first object has come by.
+    `kinds` are those to watch, as `watched` gives them. `synced` is set once every kind has been listed and the first
+    object has come by.
     """
 
-    def __init__(self, queue: WorkQueue) -> None:
+    def __init__(self, queue: WorkQueue, kinds: Mapping[Kind, str]) -> None:
+        self._kinds = kinds
         self.synced = asyncio.Event()
         self._queue = queue
         self._services: Mapping[Any, Iterable[Json]] = {}
@@ -74,7 +82,7 @@ class Watches:
         """See `View`."""
         return tuple(sorted(self._pods.get(key, ()), key=lambda pod: str(pod["metadata"]["name"])))
 
-    def versions(self, kind: tuple[str, str]) -> dict[str, str]:
+    def versions(self, kind: Kind) -> dict[str, str]:
         """UIDs and resource versions of the indexed objects of a kind."""
         index = {SERVICE: self._services, POD: self._pods}.get(kind, self._children)
         objects = (obj for store in list(index.values()) for obj in store)
@@ -90,7 +98,7 @@ class Watches:
         try:
             await kopf.operator(
                 registry=self._registry(),
-                settings=watch_settings(),
+                settings=watch_settings(self._kinds),
                 clusterwide=not namespaces,
                 namespaces=namespaces,
             )
@@ -101,7 +109,7 @@ class Watches:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry, id="login")(_log_in)
         kopf.on.startup(registry=registry, id="adopt")(self._adopt)
-        for kind in LABELS:
+        for kind in self._kinds:
             index, fn = {SERVICE: ("services", _index_service), POD: ("pods", _index_pod)}.get(
                 kind, ("children", _index_child)
             )
@@ -120,13 +128,13 @@ class Watches:
             self._queue.add(key)
 
 
-def selector(kind: tuple[str, str]) -> tuple[str, str, str]:
+def selector(kind: Kind) -> tuple[str, str, str]:
     """Name a kind to kopf: group, version and plural."""
     group, _, version = kind[0].rpartition("/")
     return group, version, PLURALS[kind]
 
 
-def watch_settings() -> kopf.OperatorSettings:
+def watch_settings(kinds: Mapping[Kind, str]) -> kopf.OperatorSettings:
     """Set kopf up: no writes, no peering, no discovery of namespaces, and no stream that dies unseen."""
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
@@ -137,7 +145,7 @@ def watch_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 310
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
-    for kind, label in LABELS.items():
+    for kind, label in kinds.items():
         if label:
             settings.watching.label_selectors[selector(kind)] = label
     return settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.children import budget, engine, network, router, router_access
+from llmcache_operator.core.children import budget, engine, monitoring, network, router, router_access
 from llmcache_operator.core.children.topology import topology_of
 
 if TYPE_CHECKING:
@@ -27,4 +27,5 @@ def build(target: Target, live_engine: Json | None) -> tuple[Json, ...]:
         *engine.build(target, topology, live_engine),
         *router.build(target),
         *budget.build(target),
+        *monitoring.build(target),
     )
