@@ -83,7 +83,8 @@ def test_defaults_of_the_schema_are_those_of_the_models() -> None:
         path.removeprefix("spec."): node["default"] for path, node in SPEC if "default" in node and path != "spec"
     }
     model = {"uri": "hf://org/repo", "tokenSecretRef": {"name": "hub"}}
-    read = ServiceSpec.model_validate({"model": model}).model_dump(mode="json", by_alias=True)
+    router = {"auth": {"apiKeysSecretRef": {"name": "keys"}}}
+    read = ServiceSpec.model_validate({"model": model, "router": router}).model_dump(mode="json", by_alias=True)
 
     for path, default in written.items():
         assert default == subset(at(read, path), default), path

@@ -150,6 +150,33 @@ REFUSED = {
     "CPU block": (engine(device="CPU", blockSize=16), "spec.engine.blockSize", "multiple of 32 where device is CPU"),
     "context below a chunk": (engine(maxModelLen=256), "spec.engine.maxModelLen", "larger than cache.chunkSize"),
     "bad header": (router(sessionHeader="x session"), "spec.router.sessionHeader", "such as x-session-id"),
+    "keys in a Secret without a name": (
+        router(auth={"apiKeysSecretRef": {}}),
+        "spec.router.auth.apiKeysSecretRef.name",
+        "Required",
+    ),
+    "Secret in upper case": (router(tls={"secretRef": {"name": "TLS"}}), "spec.router.tls.secretRef.name", "a-z, 0-9"),
+    "key that no Secret can hold": (
+        router(auth={"apiKeysSecretRef": {"name": "x", "key": "a/b"}}),
+        "spec.router.auth.apiKeysSecretRef.key",
+        "must be a key of a Secret",
+    ),
+    "admin paths for everybody": (
+        router(adminPaths=["/sleep"]),
+        "spec.router.adminPaths",
+        "set auth.apiKeysSecretRef",
+    ),
+    "admin path with a query": (
+        router(adminPaths=["/sleep?level=2"]),
+        "spec.router.adminPaths[0]",
+        "without query",
+    ),
+    "admin path by another way": (
+        router(adminPaths=["/v1/../sleep"]),
+        "spec.router.adminPaths[0]",
+        "must be a path such as",
+    ),
+    "debug headers in another word": (router(debugHeaders="On"), "spec.router.debugHeaders", '"Disabled"'),
     "label of the operator": (
         template("engine", labels={"app.kubernetes.io/name": "x"}),
         "spec.engine.template.metadata.labels",
@@ -218,6 +245,7 @@ def test_what_is_left_out_gets_its_default(kubectl: Any) -> None:
         "router": {
             "replicas": 2,
             "policy": "PrefixAware",
+            "debugHeaders": "Disabled",
             "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
         },
         "networkPolicy": "Enabled",

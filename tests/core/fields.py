@@ -18,6 +18,7 @@ ENGINE, CACHE, ROUTER = "Deployment/chat-engine", "StatefulSet/chat-cache", "Dep
 POLICIES = tuple(f"NetworkPolicy/chat-{part}" for part in ("cache", "engine", "router"))
 NEAR = {"weight": 1, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname"}}
 HUB = {"model": {"uri": "hf://org/repo"}}
+KEYS = {"router": {"auth": {"apiKeysSecretRef": {"name": "keys"}}}}
 TOKEN = {"model": {"uri": "hf://org/repo", "tokenSecretRef": {"name": "hub"}}}
 
 
@@ -102,6 +103,11 @@ ROWS = {
             "replicas": Row(3, (ROUTER,)),
             "policy": Row("LeastLoaded", (ROUTER,)),
             "sessionHeader": Row("x-session-id", (ROUTER,)),
+            "auth.apiKeysSecretRef.name": Row("keys", (ROUTER,)),
+            "auth.apiKeysSecretRef.key": Row("mine", (ROUTER,), KEYS),
+            "tls.secretRef.name": Row("tls", (ROUTER, "Service/chat-router")),
+            "adminPaths": Row(["/v1/load_lora_adapter"], (ROUTER,), KEYS),
+            "debugHeaders": Row("Enabled", (ROUTER,)),
             **_resources(ROUTER),
             **_template(ROUTER),
         },
@@ -145,7 +151,7 @@ def with_field(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 def with_all(paths: Iterable[str] = ROWS) -> dict[str, Any]:
     """A valid spec with many fields set at once: what a field can't do without comes with it."""
     chosen = set(paths)
-    chosen |= {path.replace("volumeMounts", "volumes") for path in chosen}
+    chosen |= {path.replace("volumeMounts", "volumes").replace("SecretRef.key", "SecretRef.name") for path in chosen}
     tokens = any("tokenSecretRef" in path for path in chosen)
     spec = with_field({}, "model", TOKEN["model"] if tokens else MODEL)
     for path in sorted(chosen - ({"model.uri"} if tokens else set())):

@@ -55,6 +55,8 @@ def test_engines_are_named_by_url_and_counted_once() -> None:
         ([*ENGINE, "--reload-ratio", "1.5"], "--reload-ratio"),
         ([*ENGINE, "--max-body", "1M"], "--max-body"),
         ([*ENGINE, "--session-header", "a b"], "--session-header"),
+        ([*ENGINE, "--admin-path", "sleep"], "--admin-path"),
+        ([*ENGINE, "--admin-path", "/sleep?level=1"], "--admin-path"),
     ],
 )
 def test_a_bad_flag_is_named(argv: list[str], flag: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,6 +178,16 @@ async def test_admin_paths_are_closed_and_never_forwarded(make_stack: StackMaker
     assert stack.engines[0].engine.heads == []
 
 
+async def test_an_admin_path_is_open_once_it_was_named_and_no_other_is(make_stack: StackMaker) -> None:
+    stack = await make_stack(1, admin_paths=frozenset({"/v1/load_lora_adapter"}))
+    opened = await stack.client.post("/v1/load_lora_adapter", json={"lora_name": "x"})
+    near = [await stack.client.post(path) for path in ("/v1/load_lora_adapter/", "/v1/unload_lora_adapter", "/sleep")]
+
+    assert opened.status_code == 200
+    assert [answer.status_code for answer in near] == [404, 404, 404]
+    assert [head["path"] for head in stack.engines[0].engine.heads] == ["/v1/load_lora_adapter"]
+
+
 async def test_a_wrong_method_is_told(make_stack: StackMaker) -> None:
     stack = await make_stack(1)
     answer = await stack.client.get(CHAT)

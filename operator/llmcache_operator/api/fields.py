@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,6 +41,13 @@ class Model(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", use_enum_values=False
     )
+
+
+class Switch(StrEnum):
+    """On or off, in words."""
+
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
 
 
 Quantity = Annotated[

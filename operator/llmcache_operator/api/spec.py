@@ -9,8 +9,9 @@ from pydantic import Field
 
 from llmcache_operator.api.arguments import Args
 from llmcache_operator.api.cache import CacheSpec
-from llmcache_operator.api.fields import Model, Quantity, pattern_message, rule, rules
+from llmcache_operator.api.fields import Model, Quantity, Switch, pattern_message, rule, rules
 from llmcache_operator.api.pods import Env, PodTemplate, Resources, SecretKeyRef
+from llmcache_operator.api.router import RouterSpec
 
 MODEL_URI_PATTERN = (
     r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -33,22 +34,6 @@ class Dtype(StrEnum):
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
     FLOAT32 = "float32"
-
-
-class Policy(StrEnum):
-    """How the router picks an engine."""
-
-    PREFIX_AWARE = "PrefixAware"
-    SESSION_AFFINITY = "SessionAffinity"
-    LEAST_LOADED = "LeastLoaded"
-    ROUND_ROBIN = "RoundRobin"
-
-
-class Switch(StrEnum):
-    """On or off, in words."""
-
-    ENABLED = "Enabled"
-    DISABLED = "Disabled"
 
 
 class ModelSpec(Model):
@@ -190,37 +175,6 @@ class EngineSpec(Model):
             ),
         )
     }
-
-
-class RouterSpec(Model):
-    """The router in front of the engines."""
-
-    replicas: Annotated[
-        int,
-        Field(ge=1, le=64, json_schema_extra={"format": "int32"}, description="Number of routers."),
-    ] = 2
-    policy: Annotated[
-        Policy,
-        Field(
-            description=(
-                "PrefixAware: the engine that has to compute least, by prompt prefix and load. SessionAffinity: by "
-                "session header, bounded load. LeastLoaded and RoundRobin know nothing of caches."
-            )
-        ),
-    ] = Policy.PREFIX_AWARE
-    session_header: Annotated[
-        str | None,
-        Field(
-            pattern=r"^[A-Za-z][A-Za-z0-9-]*$",
-            max_length=64,
-            json_schema_extra=pattern_message("must be a header name: letters, digits and '-', such as x-session-id"),
-            description="Request header that names a session, such as x-session-id. Helps, is never needed.",
-        ),
-    ] = None
-    resources: Annotated[Resources, Field(description="Requests and limits of a router.")] = Resources(
-        requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "512Mi"}
-    )
-    template: Annotated[PodTemplate, Field(description="A partial pod template for the router pods.")] = PodTemplate()
 
 
 class ServiceSpec(Model):

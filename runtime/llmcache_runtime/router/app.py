@@ -49,7 +49,7 @@ class Router:
         forward = Forwarder(policy, engines, self._health, admission, metrics, settings.forward)
         self._keys = ApiKeys(settings.api_keys) if settings.api_keys else None
         self._certificate = Certificate(*settings.tls) if settings.tls else None
-        self._proxy = Proxy(forward, Models(engines), engines, metrics, self._log, self._keys)
+        self._proxy = Proxy(forward, Models(engines), engines, metrics, self._log, self._keys, settings.admin_paths)
         self._private = Private(policy, engines, metrics, self._connections)
 
     def _make_policy(self) -> Fleet:

@@ -40,6 +40,7 @@ def parse(argv: Sequence[str] | None) -> Settings:
         access_log=flags.access_log,
         api_keys=flags.api_keys,
         tls=(flags.tls_cert, flags.tls_key) if flags.tls_cert else None,
+        admin_paths=frozenset(flags.admin_path or ()),
         limits=Limits(head=flags.max_head, body=flags.max_body),
         patience=Patience(idle=flags.idle_timeout, body=flags.client_timeout, write=flags.client_timeout),
         health=HealthSettings(interval=flags.health_interval, timeout=flags.health_timeout),
@@ -89,6 +90,13 @@ def _safety(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
     group.add_argument(
         "--api-keys", type=Path, metavar="FILE", help="keys that clients must send, one a line; read again on change"
+    )
+    group.add_argument(
+        "--admin-path",
+        type=_path,
+        action="append",
+        metavar="PATH",
+        help="a path of the engine to open beside those for inference; repeat for more",
     )
 
 
@@ -154,6 +162,12 @@ def _header(text: str) -> bytes:
     if not text.isascii() or not text.replace("-", "").replace("_", "").isalnum():
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a header")
     return text.lower().encode()
+
+
+def _path(text: str) -> str:
+    if not text.isascii() or not text.isprintable() or not text.startswith("/") or set(text) & set("?# "):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path such as /v1/load_lora_adapter")
+    return text
 
 
 def _port(text: str) -> int:

@@ -1,8 +1,9 @@
-"""What is open to clients: vLLM's inference paths. Everything else, its admin paths first of all, answers 404.
+"""What is open to clients: vLLM's inference paths. All else answers 404, unless it was opened by name.
 
 Source: the routers under `vllm/entrypoints/` of vLLM 0.32; its README says that they must not be open to the public.
 """
 
+from collections.abc import Set as AbstractSet
 from enum import Enum, auto
 
 POSTS = frozenset(
@@ -41,8 +42,11 @@ class Route(Enum):
     WRONG_METHOD = auto()  # 405
 
 
-def route(method: str, path: str) -> Route:
-    """Decide by method and path; the path is compared as it is sent, so no encoding of it opens another."""
+def route(method: str, path: str, opened: AbstractSet[str] = frozenset()) -> Route:
+    """Decide by method and path; the path is compared as it is sent, so no encoding of it opens another.
+
+    `opened` are further paths of the engine, for any method.
+    """
     if path in POSTS:
         return Route.FORWARD if method in {"POST", "OPTIONS"} else Route.WRONG_METHOD
     if path in GETS:
@@ -51,7 +55,7 @@ def route(method: str, path: str) -> Route:
         return Route.MODELS if method == "GET" else Route.WRONG_METHOD
     if path == HEALTH:
         return Route.HEALTH if method == "GET" else Route.WRONG_METHOD
-    return Route.CLOSED
+    return Route.FORWARD if path in opened else Route.CLOSED
 
 
 def path_label(path: str) -> str:

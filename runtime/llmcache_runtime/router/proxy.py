@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from llmcache_runtime.router.access_log import AccessLog
@@ -29,6 +30,7 @@ class Proxy:
     metrics: Metrics
     log: AccessLog
     keys: ApiKeys | None = None
+    opened: AbstractSet[str] = frozenset()
 
     async def __call__(self, request: Request, client: Client) -> None:
         """Answer a request."""
@@ -50,7 +52,7 @@ class Proxy:
             self.log.write(story.entry(time.monotonic()))
 
     def _handler(self, request: Request) -> Callable[[Story, Client], Awaitable[None]]:
-        chosen = route(request.method, request.path)
+        chosen = route(request.method, request.path, self.opened)
         if chosen is Route.FORWARD:
             return self.forward
         if chosen is Route.MODELS:

@@ -31,6 +31,7 @@ class Settings:
     access_log: bool = True
     api_keys: Path | None = None
     tls: tuple[Path, Path] | None = None
+    admin_paths: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
     patience: Patience = field(default_factory=Patience)
     health: HealthSettings = field(default_factory=HealthSettings)

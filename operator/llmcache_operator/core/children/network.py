@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmcache_operator.api.spec import Switch
+from llmcache_operator.api.fields import Switch
 from llmcache_operator.core.children import engine, router, shared
 from llmcache_operator.core.target import Component, Target
 

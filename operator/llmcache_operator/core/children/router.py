@@ -4,32 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmcache_operator.api.fields import Switch
 from llmcache_operator.core.children import pods
+from llmcache_operator.core.children.router_secrets import secrets
 from llmcache_operator.core.target import Component, Target
 
 if TYPE_CHECKING:
     from llmcache_operator.core.values import Json
 
-SERVICE_PORT = 80
 HTTP_PORT = 8000
 PRIVATE_PORT = 9090
 
 
 def url(target: Target) -> str:
-    """Return where clients in the cluster send requests."""
-    return f"http://{target.name(Component.ROUTER)}.{target.key.namespace}.svc"
+    """Return where clients in the cluster send requests; the port is the scheme's own."""
+    scheme = "https" if target.spec.router.tls else "http"
+    return f"{scheme}://{target.name(Component.ROUTER)}.{target.key.namespace}.svc"
 
 
 def build(target: Target) -> tuple[Json, ...]:
     """Return the Service and the Deployment."""
+    port = pods.service_port("http", 80, "http")
+    if target.spec.router.tls:
+        port = pods.service_port("https", 443, "http") | {"appProtocol": "https"}
     service: Json = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": target.metadata(Component.ROUTER),
-        "spec": {
-            "selector": target.selector(Component.ROUTER),
-            "ports": [pods.service_port("http", SERVICE_PORT, "http")],
-        },
+        "spec": {"selector": target.selector(Component.ROUTER), "ports": [port]},
     }
     return (service, _deployment(target))
 
@@ -48,6 +50,8 @@ def _deployment(target: Target) -> Json:
         "topologySpreadConstraints": [spread],
         "containers": [_container(target)],
     }
+    if volumes := [secret.volume for secret in secrets(router)]:
+        spec["volumes"] = volumes
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -63,18 +67,13 @@ def _deployment(target: Target) -> Json:
 
 def _container(target: Target) -> Json:
     router = target.spec.router
-    header = ["--session-header", router.session_header] if router.session_header else []
+    mounts = [secret.mount for secret in secrets(router)]
     return {
         "name": "router",
         "image": target.settings.router_image,
         "imagePullPolicy": target.settings.image_pull_policy,
         "command": ["llmcache-router"],
-        "args": [
-            *("--service", f"{target.key.namespace}/{target.name(Component.ENGINE)}"),
-            *("--port", str(HTTP_PORT), "--private-port", str(PRIVATE_PORT)),
-            *("--policy", router.policy.value, *header),
-            *("--grace", str(pods.DRAIN_SECONDS), "--drain-timeout", str(pods.drain_seconds(router.template))),
-        ],
+        "args": _args(target),
         "ports": [pods.port("http", HTTP_PORT), pods.port("private", PRIVATE_PORT)],
         **pods.resources(router.resources),
         "securityContext": pods.container_security(read_only_root=True),
@@ -82,4 +81,19 @@ def _container(target: Target) -> Json:
         "readinessProbe": pods.http_probe("/readyz", "private", period=2, failures=2),
         "livenessProbe": pods.http_probe("/healthz", "private", period=10, failures=6, timeout=10),
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        **({"volumeMounts": mounts} if mounts else {}),
     }
+
+
+def _args(target: Target) -> list[str]:
+    router = target.spec.router
+    return [
+        *("--service", f"{target.key.namespace}/{target.name(Component.ENGINE)}"),
+        *("--port", str(HTTP_PORT), "--private-port", str(PRIVATE_PORT)),
+        *("--policy", router.policy.value),
+        *(["--session-header", router.session_header] if router.session_header else []),
+        *("--grace", str(pods.DRAIN_SECONDS), "--drain-timeout", str(pods.drain_seconds(router.template))),
+        *(arg for secret in secrets(router) for arg in secret.args),
+        *(arg for path in sorted(router.admin_paths) for arg in ("--admin-path", path)),
+        *(["--debug-headers"] if router.debug_headers is Switch.ENABLED else []),
+    ]
