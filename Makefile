@@ -31,10 +31,13 @@ demo-down: $(STAMP) ## Take the demo and its cluster down
 	@$(PY) -m e2e.cluster down --name $(CLUSTER)
 
 ##@ Check it
-.PHONY: test lint unit apiserver e2e
+.PHONY: test lint unit apiserver e2e e2e-cluster e2e-service
 test: lint ## Everything: lint, unit, real API server, real cluster with real vLLM and LMCache
-	@$(MAKE) --jobs 2 --output-sync=target apiserver unit
-	@$(MAKE) e2e
+	@$(MAKE) --jobs 2 lane-e2e-service lane-apiserver lane-unit lane-e2e-cluster
+
+# Two run at a time, for each of them mostly waits; whole lines only, so that what they print stays readable.
+lane-%:
+	@$(MAKE) $* | sed -u ''
 
 lint: $(STAMP) ## ruff, mypy strict, layer contracts, generated files
 	@$(VENV)/bin/ruff check
@@ -49,8 +52,13 @@ unit: $(STAMP) ## Tests that need nothing but Python
 apiserver: $(STAMP) ## Tests against a real kube-apiserver and etcd, built on first use
 	@$(PY) -m pytest tests/apiserver $(PYTEST_ARGS)
 
-e2e: $(STAMP) ## Tests on a real cluster with real vLLM and LMCache (E2E_CLUSTER=local|kind|existing)
-	@$(PY) -m pytest e2e --cluster $(E2E_CLUSTER) $(PYTEST_ARGS)
+e2e: e2e-cluster e2e-service ## Both of the next
+
+e2e-cluster: $(STAMP) ## Tests of the local cluster itself
+	@$(PY) -m pytest e2e/test_local_cluster.py --durations 5 $(PYTEST_ARGS)
+
+e2e-service: $(STAMP) ## Tests on a real cluster with real vLLM and LMCache (E2E_CLUSTER=local|kind|existing)
+	@$(PY) -m pytest e2e --ignore e2e/test_local_cluster.py --cluster $(E2E_CLUSTER) --durations 15 $(PYTEST_ARGS)
 
 ##@ Work on it
 .PHONY: venv generate lock cluster cluster-down images install kubeconfig audit-log clean
