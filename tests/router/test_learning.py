@@ -79,3 +79,15 @@ async def test_an_engine_that_restarted_unseen_is_found_out(make_stack: StackMak
 
     assert held.startswith("engine=1024")
     assert (await tiers(stack, "x" * 4096)).startswith("engine=0")
+
+
+async def test_a_first_token_counts_for_the_tier_that_most_of_the_prompt_was_expected_from(
+    make_stack: StackMaker,
+) -> None:
+    stack = await make_stack(1)
+    count = 'llmcache_router_time_to_first_token_seconds_count{{expected="{}"}}'
+    for _ in range(3):
+        await stack.client.post(CHAT, json=chat("x" * 4096, stream=True))
+
+    counts = {tier: await stack.metric(count.format(tier)) for tier in ("engine", "shared", "compute")}
+    assert counts == {"engine": 2, "shared": 0, "compute": 1}

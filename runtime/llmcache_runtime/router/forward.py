@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from llmcache_runtime.policy import Pick, Policy, Ticket, request_key
+from llmcache_runtime.policy import Pick, Policy, Ticket, TierTokens, request_key
 from llmcache_runtime.router.admission import Admission
 from llmcache_runtime.router.connection import Client
 from llmcache_runtime.router.engines import Engine, Engines
@@ -89,7 +89,7 @@ class Forwarder:
                 story.first = now
                 self.policy.on_first_token(ticket, now)
                 if streams:
-                    metrics.ttft.observe(now - story.started)
+                    metrics.ttft[source_of(ticket.pick.tiers)].observe(now - story.started)
             elif streams:
                 metrics.gap.observe(now - story.last)
             story.last = now
@@ -113,3 +113,8 @@ class Forwarder:
             self.health.failed(engine, EngineError(story.error))
         else:
             self.health.succeeded(engine)
+
+
+def source_of(tiers: TierTokens) -> str:
+    """Name the tier that most of a prompt is expected from; computing wins a tie."""
+    return max(reversed(tiers._fields), key=lambda tier: int(getattr(tiers, tier)))

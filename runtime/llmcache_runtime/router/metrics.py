@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from llmcache_runtime.policy import TierTokens
 from llmcache_runtime.router.histogram import FastHistogram
 
 _TTFT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -40,9 +41,6 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"llmcache_router_{name}", text, labels, registry=registry)
 
-        def histogram(name: str, text: str, bounds: tuple[float, ...]) -> FastHistogram:
-            return FastHistogram(f"llmcache_router_{name}", text, bounds, registry)
-
         self.requests = counters("requests", "Requests answered.", "path", "status")
         self.picks = counters("picks", "Engines picked, by reason.", "reason")
         self.tokens = counters(
@@ -59,12 +57,17 @@ class Metrics:
         self.available = gauge("engine_available", "1 if the engine takes new requests.", "engine")
         self.queue = gauge("queue", "Requests that wait for an engine with room.")
         self.connections = gauge("client_connections", "Open client connections.")
-        self.ttft = histogram(
-            "time_to_first_token_seconds",
-            "From the whole request read to the first piece of the body passed on, streams only.",
+        self.ttft = FastHistogram(
+            "llmcache_router_time_to_first_token_seconds",
+            "From the whole request read to the first piece of the body passed on, streams only, by where most of the "
+            "prompt was expected to come from (engine, shared, compute).",
             _TTFT,
+            registry=registry,
+            label="expected",
+            values=TierTokens._fields,
         )
-        self.gap = histogram("inter_token_seconds", "Between two pieces of a stream passed on.", _GAP)
+        gaps = "Between two pieces of a stream passed on."
+        self.gap = FastHistogram("llmcache_router_inter_token_seconds", gaps, _GAP, registry=registry)[""]
 
     def forget_engine(self, engine: str) -> None:
         """Drop the series of an engine that has left."""
