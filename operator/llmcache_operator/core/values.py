@@ -107,6 +107,23 @@ class ScrapeFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfTestResult:
+    """What the latest self-test of a service found.
+
+    `reason` is VERIFIED, NOTHING_SHARED, WRONG_KV, PROBE_FAILED or SATURATED, and `message` says it to people. `fleet`
+    names the pods that it was about: with others, the result says nothing. `failures` counts the tests in a row
+    that did not verify; `complete` is False where some engines were too busy to be asked.
+    """
+
+    at: float
+    fleet: str
+    reason: Reason
+    message: str
+    failures: int = 0
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One cause of trouble: which component it stops (None: the service as a whole), its reason, what to tell people.
 

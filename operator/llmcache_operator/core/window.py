@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from llmcache_operator.core.values import CacheSample, EngineSample, ScrapeFailure
+    from llmcache_operator.core.values import CacheSample, EngineSample, ScrapeFailure, SelfTestResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,27 @@ class Tokens:
             self.server_hits + other.server_hits,
         )
 
+    def less(self, other: Tokens) -> Tokens:
+        """Take away, but never more than there is."""
+        return Tokens(
+            max(0, self.computed - other.computed),
+            max(0, self.engine_hits - other.engine_hits),
+            max(0, self.server_hits - other.server_hits),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRequest:
+    """A request of the self-test: the engine counted `tokens` between two moments, in seconds since the epoch.
+
+    While it runs, `tokens` is the most that it may come to.
+    """
+
+    pod_uid: str
+    since: float
+    until: float
+    tokens: Tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
@@ -49,6 +70,8 @@ class Measurement:
     engines: Mapping[str, tuple[EngineSample, ...]] = field(default_factory=dict)
     cache: CacheSample | None = None
     failures: Mapping[str, ScrapeFailure] = field(default_factory=dict)
+    own: tuple[OwnRequest, ...] = ()
+    self_test: SelfTestResult | None = None
 
     def with_engine(self, sample: EngineSample) -> Measurement:
         """Add a sample of an engine, which also ends its failure. A model path once learned stays known."""
@@ -66,6 +89,15 @@ class Measurement:
         """Remember why a pod could not be measured."""
         return replace(self, failures={**self.failures, failure.pod: failure})
 
+    def with_own(self, request: OwnRequest) -> Measurement:
+        """Add a request of the operator's own, or say the last word on one that was added when it began."""
+        others = (own for own in self.own if (own.pod_uid, own.since) != (request.pod_uid, request.since))
+        return replace(self, own=(*others, request))
+
+    def with_self_test(self, result: SelfTestResult) -> Measurement:
+        """Replace the result of the self-test."""
+        return replace(self, self_test=result)
+
     def only(self, pods: Collection[str], now: float, window: float) -> Measurement:
         """Forget failures of pods that are not in `pods` (names), and samples that no longer count.
 
@@ -74,12 +106,29 @@ class Measurement:
         engines = {uid: _recent(samples, now - window) for uid, samples in self.engines.items()}
         cache = self.cache if self.cache and self.cache.at >= now - window else None
         failures = {pod: failure for pod, failure in self.failures.items() if pod in pods}
-        return Measurement({uid: samples for uid, samples in engines.items() if samples}, cache, failures)
+        # Counting begins with a sample from before the window, so requests from before it still matter.
+        own = tuple(request for request in self.own if request.until >= now - 2 * window)
+        kept = {uid: samples for uid, samples in engines.items() if samples}
+        return replace(self, engines=kept, cache=cache, failures=failures, own=own)
 
     def tokens(self, now: float, window: float) -> Tokens:
-        """Return the prompt tokens that engines took in during the window."""
-        spans = (_span(samples, now - window) for samples in self.engines.values())
+        """Return the prompt tokens that engines took in during the window, less those the operator sent itself."""
+        since = now - window
+        spans = (_span(samples, since).less(self._own(samples, since)) for samples in self.engines.values())
         return sum(spans, Tokens())
+
+    def _own(self, samples: tuple[EngineSample, ...], since: float) -> Tokens:
+        """Return the tokens of own requests that are, or may be, in what one pod's samples count."""
+        kept = _recent(samples, since)
+        if not kept:
+            return Tokens()
+        begin = kept[0].started_at if _is_counted_whole(kept[0], since) and kept[0].started_at else kept[0].at
+        counted = (
+            request.tokens
+            for request in self.own
+            if request.pod_uid == kept[0].pod_uid and request.until > begin and request.since <= kept[-1].at
+        )
+        return sum(counted, Tokens())
 
     def latest(self, pod_uids: Collection[str]) -> list[EngineSample]:
         """Return the newest sample of each of some pods that has one."""
@@ -98,11 +147,16 @@ def _span(samples: tuple[EngineSample, ...], since: float) -> Tokens:
     if not kept:
         return Tokens()
     first, total = kept[0], Tokens()
-    if first.at >= since and first.started_at is not None and first.started_at >= since:
+    if _is_counted_whole(first, since):
         total = _counted(first)
     for earlier, later in pairwise(kept):
         total += _counted(later) if _restarted(earlier, later) else _growth(earlier, later)
     return total
+
+
+def _is_counted_whole(first: EngineSample, since: float) -> bool:
+    """Whether all that an engine counted before its first sample is of the window too: it started in it."""
+    return first.at >= since and first.started_at is not None and first.started_at >= since
 
 
 def _restarted(earlier: EngineSample, later: EngineSample) -> bool:
