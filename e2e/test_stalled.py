@@ -110,6 +110,17 @@ def test_a_missing_secret_is_named_and_creating_it_is_enough(x: Service) -> None
     assert x.condition("Stalled") == {}
 
 
+def test_a_missing_secret_of_the_router_is_named_and_creating_it_is_enough(x: Service) -> None:
+    keys = {"auth": {"apiKeysSecretRef": {"name": "edge"}}}
+    x.kube.apply(manifest("x", engine=ZERO, router=keys))
+    stalled(x, "SecretMissing", "edge", seconds=200)
+
+    x.kube.run("create", "secret", "generic", "edge", "--from-literal=keys=1")
+
+    x.wait("Ready", "True", seconds=300)
+    assert x.condition("Stalled") == {}
+
+
 def test_a_quota_is_named_and_raising_it_is_enough(service: Callable[..., Service], kube: Kube) -> None:
     kube.run("create", "quota", "small", "--hard=count/statefulsets.apps=0")
     one = service("q", engine=ZERO)

@@ -58,11 +58,16 @@ class Stored:
 
 @dataclass
 class FakeCluster:
-    """Fulfils `Cluster` and `View`. `calls` holds every write that was asked for."""
+    """Fulfils `Cluster` and `View`. `calls` holds every write that was asked for.
+
+    `running` are the pods, and `warnings` the Events about them by UID.
+    """
 
     fault: Fault = no_fault
     calls: list[Call] = field(default_factory=list)
     events: list[Json] = field(default_factory=list)
+    warnings: dict[str, list[Json]] = field(default_factory=dict)
+    running: list[Json] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._stored: dict[Name, Stored] = {}
@@ -102,6 +107,10 @@ class FakeCluster:
             if stored is not None:
                 assert stored.added["uid"] == obj["metadata"]["uid"]
                 self.remove(obj)
+
+    async def warnings_about(self, pod: Json) -> list[Json]:
+        """See `Cluster`."""
+        return self.warnings.get(pod["metadata"]["uid"], [])
 
     async def get_lease(self, namespace: str, name: str) -> Json:
         """See `Cluster`."""
@@ -165,7 +174,7 @@ class FakeCluster:
 
     def pods(self, key: ServiceKey) -> tuple[Json, ...]:
         """See `View`."""
-        return ()
+        return tuple(self.running)
 
     def objects(self) -> list[Json]:
         """Everything there is, sorted by name."""

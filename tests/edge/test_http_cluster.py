@@ -101,6 +101,16 @@ async def test_the_status_goes_to_its_subresource_with_nothing_else_and_to_this_
     assert request["body"] == {**SERVICE, "status": {"new": 2}}
 
 
+async def test_warnings_are_asked_for_by_the_uid_of_the_pod() -> None:
+    server = Server()
+    server.answer = lambda: web.json_response({"items": [{"note": "no"}]})
+    async with connected(server) as cluster:
+        assert await cluster.warnings_about({"kind": "Pod", "metadata": META}) == [{"note": "no"}]
+
+    assert server.requests[0]["path"] == "/apis/events.k8s.io/v1/namespaces/ns/events"
+    assert server.requests[0]["query"] == {"fieldSelector": "regarding.uid=uid-1,type=Warning", "limit": "50"}
+
+
 async def test_deletion_names_the_very_object() -> None:
     server = Server()
     async with connected(server) as cluster:

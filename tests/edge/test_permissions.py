@@ -43,7 +43,8 @@ def of(kind: tuple[str, str], verbs: str) -> set[Grant]:
 
 
 def test_the_cluster_role_is_exactly_what_the_code_needs() -> None:
-    needed = of(SERVICE, "get list watch") | of(POD, "list watch") | of(("events.k8s.io/v1", "Event"), "create patch")
+    needed = of(SERVICE, "get list watch") | of(POD, "list watch")
+    needed |= of(("events.k8s.io/v1", "Event"), "create patch list")
     needed |= {("llmcache.dev", "llmcacheservices/status", "patch")}
     needed |= {("llmcache.dev", "llmcacheservices/finalizers", "update")}
     for kind in (*CHILDREN, *OPTIONAL):

@@ -32,7 +32,7 @@ def diagnose(observed: Observed, rejections: Iterable[Rejection], now: float) ->
     children = sorted(observed.children, key=lambda obj: (str(obj["kind"]), str(obj["metadata"]["name"])))
     findings = [
         *(_rejected(rejection) for rejection in rejections),
-        *(finding for pod in pods for finding in pod_findings(pod, now)),
+        *(finding for pod in pods for finding in pod_findings(pod, observed.complaints, now)),
         *(finding for child in children for finding in _refused_pods(child)),
         *(finding for child in children for finding in _podless(child, now)),
     ]

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.api.conditions import Reason
 from llmcache_operator.core.moment import age, seconds
+from llmcache_operator.core.pod_start import config_map_missing, secret_missing, unstarted_findings
 from llmcache_operator.core.target import COMPONENT_LABEL, Component
 from llmcache_operator.core.values import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from llmcache_operator.core.values import Json
+    from llmcache_operator.core.values import Complaint, Json
 
 # Schedulers and volume binders need a moment; a cause that holds longer is one that somebody must see to.
 UNSCHEDULABLE_SECONDS = 15.0
-NOT_STARTING_SECONDS = 60.0
 # A run longer than this ends a crash loop: the kubelet, too, starts its back-off anew then.
 LOOP_SECONDS = 600.0
 # A crash loop is not over because the next run has begun; init containers have no probe that would tell.
@@ -57,7 +57,7 @@ _PULL_REASONS = (
 _CONFIG_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
-def pod_findings(pod: Json, now: float) -> Iterator[Finding]:
+def pod_findings(pod: Json, complaints: Iterable[Complaint], now: float) -> Iterator[Finding]:
     """Yield what keeps a pod from running. Pods that are over or on their way out are none of its business."""
     status = pod.get("status", {})
     if "deletionTimestamp" in pod["metadata"] or status.get("phase") in ("Failed", "Succeeded"):
@@ -69,7 +69,7 @@ def pod_findings(pod: Json, now: float) -> Iterator[Finding]:
             found = True
             yield finding
     if not found:
-        yield from _not_starting(pod, now)
+        yield from unstarted_findings(pod, _component(pod), complaints, now)
 
 
 def _component(pod: Json) -> str:
@@ -132,11 +132,9 @@ def _image_at_fault(container: Json, pod: Json, message: str) -> tuple[str, str]
 
 def _misconfigured(pod: Json, container: Json, message: str) -> Finding:
     component, where = _component(pod), _where(pod, container)
-    if match := re.search(r'secret "([^"]+)" not found|couldn\'t find key (\S+) in Secret (\S+)', message):
-        what = f"Secret {match[1]} does not exist" if match[1] else f"Secret {match[3]} has no key {match[2]}"
+    if what := secret_missing(message):
         return Finding(component, Reason.SECRET_MISSING, f"{where}: {what}. Create it, or correct the reference.")
-    if match := re.search(r'configmap "([^"]+)" not found|couldn\'t find key (\S+) in ConfigMap (\S+)', message):
-        what = f"ConfigMap {match[1]} does not exist" if match[1] else f"ConfigMap {match[3]} has no key {match[2]}"
+    if what := config_map_missing(message):
         return Finding(component, Reason.CONFIG_MAP_MISSING, f"{where}: {what}. Create it, or correct the reference.")
     return Finding(component, Reason.CONTAINER_CONFIG_INVALID, f"{where} can't be started: {message}.")
 
@@ -189,23 +187,3 @@ def _tail(message: str, limit: int = 600) -> str:
     lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
     text = " | ".join(lines)
     return text if len(text) <= limit else "…" + text[-limit:]
-
-
-def _not_starting(pod: Json, now: float) -> Iterator[Finding]:
-    """Tell of a pod that has a node but no sandbox: for a volume or the network, which only Events explain.
-
-    A pod that pulls its images has its sandbox already (condition PodReadyToStartContainers) and is fine.
-    """
-    states = [container.get("state", {}) for container in _containers(pod)]
-    reasons = {state.get("waiting", {}).get("reason") for state in states}
-    has_sandbox = _condition(pod, "PodReadyToStartContainers").get("status") == "True"
-    if has_sandbox or not reasons & {"ContainerCreating", "PodInitializing"}:
-        return
-    if any("running" in state or "terminated" in state for state in states):
-        return
-    if age(pod["status"].get("startTime"), now) >= NOT_STARTING_SECONDS:
-        name = pod["metadata"]["name"]
-        text = (
-            f"Pod {name} has a node but does not start, mostly for a volume or Secret. See: kubectl describe pod {name}"
-        )
-        yield Finding(_component(pod), Reason.POD_NOT_STARTING, text)

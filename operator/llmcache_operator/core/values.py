@@ -46,16 +46,27 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class Complaint:
+    """A warning Event about a pod that has no containers yet, last seen at `at`, in seconds since the epoch."""
+
+    pod_uid: str
+    message: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Everything known about one LLMCacheService at one moment.
 
     `resource` is the custom resource itself; `children` are the objects that carry its UID as
-    controller owner; `pods` are the pods that carry its labels, children of children.
+    controller owner; `pods` are the pods that carry its labels, children of children; `complaints` are
+    about those of them that don't start, the latest first.
     """
 
     resource: Json
     children: tuple[Json, ...] = ()
     pods: tuple[Json, ...] = ()
+    complaints: tuple[Complaint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

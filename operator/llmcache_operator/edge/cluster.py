@@ -49,6 +49,8 @@ PLURALS = {
 _TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=3)
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
+# Of one pod; each kind of trouble is one Event that counts up.
+_EVENTS = 50
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,9 @@ class Cluster(Protocol):
 
     async def delete(self, obj: Json) -> None:
         """Delete exactly this object (by UID), its dependents in the background; absent is fine."""
+
+    async def warnings_about(self, pod: Json) -> list[Json]:
+        """Read the Events of type Warning that regard a pod."""
 
     async def get_lease(self, namespace: str, name: str) -> Json:
         """Read a Lease."""
@@ -143,6 +148,13 @@ class HttpCluster:
         except ApiError as error:
             if error.code != 404:
                 raise
+
+    async def warnings_about(self, pod: Json) -> list[Json]:
+        """See `Cluster`."""
+        meta = pod["metadata"]
+        query = {"fieldSelector": f"regarding.uid={meta['uid']},type=Warning", "limit": str(_EVENTS)}
+        listed = await self._call("GET", path_of("events.k8s.io/v1", "Event", meta["namespace"]), query=query)
+        return list(listed.get("items") or ())
 
     async def get_lease(self, namespace: str, name: str) -> Json:
         """See `Cluster`."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from llmcache_operator.core.outcome import outcome, should_write
+from llmcache_operator.core.pod_start import worth_asking
 from llmcache_operator.core.reconcile import decide
 from llmcache_operator.core.values import Json, Observed, Outcome, ServiceKey, Settings
 from llmcache_operator.edge.applying import Application, NamespaceGoneError
+from llmcache_operator.edge.complaints import AGAIN, complaints
 from llmcache_operator.edge.errors import ApiError, RetryLaterError
 from llmcache_operator.edge.memory import Memories, Memory, ref_of, trimmed
 
@@ -99,12 +101,13 @@ class Reconciler:
         application = Application(self.cluster, self.metrics, memory, now, about(resource))
         await application.carry_out(decision.plan, {ref_of(child): child for child in observed.children})
         observed = self._observe(key, resource, memory, now)
+        observed = replace(observed, complaints=await complaints(self.cluster, observed.pods, now))
         measurement = self.measurements.measurement(key, memory.uid)
         result = outcome(decision, observed, application.rejections, measurement, now)
         await self._tell(observed.resource, result, memory, now)
         if application.retry is not None:
             raise application.retry
-        return self._next_look(result, memory, now)
+        return self._next_look(result, memory, observed, now)
 
     def _observe(self, key: ServiceKey, resource: Json, memory: Memory, now: float) -> Observed:
         children = memory.children(self.view.children(memory.uid), now)
@@ -127,8 +130,9 @@ class Reconciler:
             log.info("%s: %s", transition.reason, transition.message, extra={"about": about(resource)})
             await self.recorder.post(resource, transition)
 
-    def _next_look(self, result: Outcome, memory: Memory, now: float) -> float:
-        waits = (RESYNC * (0.9 + self.jitter() / 5), result.requeue_after, memory.look_again_in(now))
+    def _next_look(self, result: Outcome, memory: Memory, observed: Observed, now: float) -> float:
+        asking = AGAIN if worth_asking(observed.pods, now) else None
+        waits = (RESYNC * (0.9 + self.jitter() / 5), result.requeue_after, memory.look_again_in(now), asking)
         return min(wait for wait in waits if wait is not None)
 
 
