@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from llmcache_operator.api.status import ServiceStatus
-from llmcache_operator.core.outcome import outcome, should_write
+from llmcache_operator.core.outcome import _transitions, outcome, should_write
 from llmcache_operator.core.reconcile import decide
 from llmcache_operator.core.target import Component
 from llmcache_operator.core.values import EngineSample, Json, ObjectRef, Observed, Outcome, Rejection
@@ -146,6 +146,17 @@ def test_trouble_and_its_end_are_events() -> None:
     assert told(over) == [("Normal", "Available"), ("Normal", "Recovered")]
     assert "Stalled" not in names(over)
     assert "ChildRejected is over" in over.transitions[-1].message
+
+
+@pytest.mark.parametrize("kind", ["CacheEffective", "CacheSharingVerified", "VersionsCompatible"])
+def test_a_verdict_on_the_cache_is_an_event_and_that_there_is_none_now_is_not(kind: str) -> None:
+    def after(status: str) -> list[tuple[str, str]]:
+        verdict = {"type": kind, "status": status, "reason": f"Because{status}", "message": "of this"}
+        return [(found.kind, found.reason) for found in _transitions({}, {"conditions": [verdict]})]
+
+    assert after("True") == [("Normal", "BecauseTrue")]
+    assert after("False") == [("Warning", "BecauseFalse")]
+    assert after("Unknown") == []
 
 
 def test_a_lost_cache_server_is_a_warning_while_the_service_stays_ready() -> None:

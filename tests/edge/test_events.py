@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import pytest
+
 from llmcache_operator.core.values import Transition
 from llmcache_operator.edge.errors import ApiError
-from llmcache_operator.edge.events import NOTE_LIMIT, REMEMBERED, SERIES_WINDOW, Recorder
+from llmcache_operator.edge.events import INSTANCE_LIMIT, NOTE_LIMIT, REMEMBERED, SERIES_WINDOW, Recorder
 from tests.edge.fake_cluster import Call, FakeCluster
 
 if TYPE_CHECKING:
-    import pytest
-
     from llmcache_operator.core.values import Json
 
 RESOURCE = {
@@ -77,10 +77,30 @@ async def test_an_equal_event_long_after_is_a_new_one() -> None:
     assert "series" not in again
 
 
-async def test_a_note_is_cut_to_what_the_api_server_takes() -> None:
-    event = await World().post(Transition("Warning", "Unschedulable", "x" * 5000))
+async def test_events_that_differ_in_numbers_only_are_equal() -> None:
+    world = World()
+    first = await world.post(Transition("Normal", "Available", "2 of 2 engines ready"))
+    other = await world.post(Transition("Normal", "Available", "1 of 1 LMCache servers ready"))
 
-    assert len(event["note"]) == NOTE_LIMIT
+    again = await world.post(Transition("Normal", "Available", "3 of 3 engines ready"))
+
+    assert other["metadata"]["name"] != first["metadata"]["name"]
+    assert again["metadata"]["name"] == first["metadata"]["name"]
+    assert (again["series"]["count"], again["note"]) == (2, first["note"])
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "漢"])
+async def test_a_note_is_cut_to_the_bytes_that_the_api_server_takes(letter: str) -> None:
+    event = await World().post(Transition("Warning", "Unschedulable", letter * 5000))
+
+    assert NOTE_LIMIT - 2 <= len(event["note"].encode()) <= NOTE_LIMIT
+
+
+async def test_a_long_name_of_a_process_is_cut_too() -> None:
+    world = World()
+    world.recorder = Recorder(world.cluster, "pod-" * 60, lambda: world.now)
+
+    assert len((await world.post(READY))["reportingInstance"]) == INSTANCE_LIMIT
 
 
 async def test_an_event_that_cannot_be_written_is_logged_and_forgotten(caplog: pytest.LogCaptureFixture) -> None:
@@ -99,7 +119,7 @@ async def test_memory_of_events_is_bounded() -> None:
     world = World()
     first = await world.post(READY)
     for number in range(REMEMBERED):
-        await world.post(Transition("Normal", "Other", str(number)))
+        await world.post(Transition("Normal", f"Other{number}", "no news"))
 
     again = await world.post(READY)
 

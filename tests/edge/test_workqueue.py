@@ -176,3 +176,14 @@ async def test_an_expected_failure_is_one_line_without_a_traceback(caplog: pytes
 
     assert [record.exc_info for record in caplog.records] == [None]
     assert "the API server is away" in caplog.text
+
+
+async def test_it_is_told_how_long_each_key_waited_for_a_worker() -> None:
+    waits: list[float] = []
+    queue, worker = WorkQueue(waited=waits.append), Worker()
+    queue.add(A)
+    queue.add(B)
+    async with working(queue, worker, workers=1):
+        await asyncio.sleep(2.5)
+
+    assert waits == pytest.approx([0, 1])

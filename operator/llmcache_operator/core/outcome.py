@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 _KINDS = {Component.ENGINE: "Deployment", Component.CACHE_SERVER: "StatefulSet", Component.ROUTER: "Deployment"}
 # Grace periods of the diagnosis run out without anybody telling: look again while something is under way.
 PROGRESS_SECONDS = 5.0
-_TOLD = (ConditionType.READY.value, ConditionType.CACHE_READY.value, ConditionType.STALLED.value)
+_TOLD = {
+    ConditionType.READY,
+    ConditionType.CACHE_READY,
+    ConditionType.STALLED,
+    ConditionType.VERSIONS_COMPATIBLE,
+    ConditionType.CACHE_SHARING_VERIFIED,
+    ConditionType.CACHE_EFFECTIVE,
+}
 
 
 def outcome(
@@ -97,13 +104,18 @@ def _engines(target: Target, now: Rollout) -> Json:
 
 
 def _transitions(previous: Json, status: Json) -> tuple[Transition, ...]:
-    """Return an Event for each condition that people wait for and that says something new, and for a new identity."""
+    """Return an Event for each condition that people wait for and that says something new, and for a new identity.
+
+    That something can't be known now (Unknown) is no news.
+    """
     before = {c["type"]: (c["status"], c["reason"]) for c in previous.get("conditions", [])}
     after = {c["type"]: c for c in status["conditions"]}
     found = [
         Transition(_event_kind(condition), condition["reason"], condition["message"])
         for kind, condition in after.items()
-        if kind in _TOLD and before.get(kind) != (condition["status"], condition["reason"])
+        if kind in _TOLD
+        and condition["status"] != "Unknown"
+        and before.get(kind) != (condition["status"], condition["reason"])
     ]
     if ConditionType.STALLED.value in before and ConditionType.STALLED.value not in after:
         found.append(Transition("Normal", "Recovered", f"No longer stalled: {before['Stalled'][1]} is over"))

@@ -147,6 +147,7 @@ class Application:
                 self._note_failure(ref, "", error)
             return
         self.memory.deleted[meta["uid"]] = self.now
+        self.metrics.deletes.labels(ref.kind).inc()
         self.memory.applied.pop(ref, None)
         log.info("deleted %s %s", ref.kind, ref.name, extra={"about": self.about})
 

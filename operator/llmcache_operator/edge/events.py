@@ -1,13 +1,15 @@
 """Events of `events.k8s.io/v1` for transitions, the repeated ones aggregated into a series.
 
-The rules are client-go's (k8s.io/client-go/tools/events/event_broadcaster.go): an equal event within six
-minutes doesn't make a new object but counts up `series` of the first. Events are a courtesy: one that can't
-be written is logged and forgotten.
+The rules are client-go's (k8s.io/client-go/tools/events/event_broadcaster.go): an equal event within six minutes
+doesn't make a new object but counts up `series` of the first, whose note stays. Two that differ in numbers only are
+equal: "1 of 2 engines" and "2 of 3 engines" tell the same. Events are a courtesy: one that can't be written is logged
+and forgotten.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
 CONTROLLER = "llmcache.dev/operator"
 SERIES_WINDOW = 360.0
 REMEMBERED = 512
-NOTE_LIMIT = 1024
-"""Characters that the API server takes as a note (pkg/apis/core/validation/events.go)."""
+NOTE_LIMIT, INSTANCE_LIMIT = 1024, 128
+"""Bytes that the API server takes (k8s.io/kubernetes/pkg/apis/core/validation/events.go)."""
+
+_NUMBER = re.compile(r"\b\d+\b")
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +47,7 @@ class Recorder:
 
     def __init__(self, cluster: Cluster, instance: str, clock: Callable[[], float] = time.time) -> None:
         self._cluster = cluster
-        self._instance = instance
+        self._instance = _cut(instance, INSTANCE_LIMIT)
         self._clock = clock
         self._series: OrderedDict[tuple[str, ...], _Series] = OrderedDict()
 
@@ -60,7 +64,7 @@ class Recorder:
             log.warning("event %s was not written: %s", transition.reason, error)
 
     def _recall(self, resource: Json, transition: Transition, now: float) -> _Series:
-        key = (resource["metadata"]["uid"], transition.kind, transition.reason, transition.message)
+        key = (resource["metadata"]["uid"], transition.kind, transition.reason, _NUMBER.sub("#", transition.message))
         series = self._series.pop(key, None)
         if series is None or now - series.last > SERIES_WINDOW:
             series = _Series(self._event(resource, transition, now), 0, now)
@@ -89,9 +93,14 @@ class Recorder:
             "action": "Reconcile",
             "type": transition.kind,
             "reason": transition.reason,
-            "note": transition.message[:NOTE_LIMIT],
+            "note": _cut(transition.message, NOTE_LIMIT),
             "regarding": regarding,
         }
+
+
+def _cut(text: str, limit: int) -> str:
+    """Return the beginning of a text that takes at most `limit` bytes."""
+    return text.encode()[:limit].decode(errors="ignore")
 
 
 def _micro(at: float) -> str:

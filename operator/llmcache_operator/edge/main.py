@@ -8,6 +8,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+import prometheus_client
+
 from llmcache_operator.edge import credentials, health, logs, options
 from llmcache_operator.edge.bucket import TokenBucket
 from llmcache_operator.edge.cluster import HttpCluster
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the operator; ends the process with one of the exit codes."""
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     chosen = options.parse(sys.argv[1:] if argv is None else argv)
     logs.set_up(chosen.log_level)
     sys.exit(asyncio.run(run(chosen)))

@@ -1,53 +1,76 @@
-"""The operator's own metrics, in a registry of their own. Names are public: dashboards and rules hold them."""
+"""The operator's own metrics, in a registry of their own. Names are public: dashboards and rules hold them.
+
+operator/docs/metrics.md has a line for each. Metrics of the services themselves: `service_metrics`.
+"""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from importlib.metadata import version
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
+
+from llmcache_operator.edge.service_metrics import ServiceStates
 
 
 class Metrics:
-    """Counters, gauges and histograms of one operator process. Times in seconds."""
+    """Everything that one operator process tells Prometheus. Times in seconds."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.reconciles = Counter(
-            "llmcache_operator_reconciles",
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.services = ServiceStates(registry)
+        Info("llmcache_operator_build", "Which version this is.", registry=registry).info(
+            {"version": version("llmcache")}
+        )
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"llmcache_operator_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"llmcache_operator_{name}", text, registry=registry)
+
+        def histogram(name: str, text: str, *bounds: float) -> Histogram:
+            return Histogram(f"llmcache_operator_{name}", text, buckets=bounds, registry=registry)
+
+        self.reconciles = counter(
+            "reconciles",
             "Reconciles by result: done, retry (the API server was busy or away), failed (a bug).",
-            ["result"],
-            registry=self.registry,
+            "result",
         )
-        self.reconcile_seconds = Histogram(
-            "llmcache_operator_reconcile_seconds",
+        self.reconcile_seconds = histogram(
+            "reconcile_duration_seconds",
             "Time of one reconcile, waits for the API server included.",
-            buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60),
-            registry=self.registry,
+            *(0.005, 0.02, 0.1, 0.5, 2, 10, 60),
         )
-        self.queue_depth = Gauge(
-            "llmcache_operator_queue_depth", "Services that wait for a worker.", registry=self.registry
+        self.queue_depth = gauge("queue_depth", "Services that wait for a worker.")
+        self.queue_seconds = histogram(
+            "queue_wait_seconds", "Time that a service waited for a worker.", *(0.001, 0.01, 0.1, 0.5, 2, 10, 60)
         )
-        self.applies = Counter(
-            "llmcache_operator_applies",
+        self.applies = counter(
+            "applies",
             "Server-side applies of children by kind and result: changed, unchanged, refused, failed.",
-            ["kind", "result"],
-            registry=self.registry,
+            *("kind", "result"),
         )
-        self.status_writes = Counter(
-            "llmcache_operator_status_writes", "Writes of a service's status.", registry=self.registry
-        )
-        self.scrapes = Counter(
-            "llmcache_operator_scrapes",
+        self.deletes = counter("deletes", "Children deleted because nothing wants them any more, by kind.", "kind")
+        self.status_writes = counter("status_writes", "Writes of a service's status.")
+        self.events = counter("events", "Events told about services, by type: Normal, Warning.", "type")
+        self.scrapes = counter(
+            "scrapes",
             "Scrapes of engine and cache server pods by component and result: ok, failed.",
-            ["component", "result"],
-            registry=self.registry,
+            *("component", "result"),
         )
-        self.scraped_at = Gauge(
-            "llmcache_operator_last_scrape_timestamp_seconds",
-            "When the latest round of scrapes ended, in Unix time.",
-            registry=self.registry,
+        self.scraped_at = gauge(
+            "last_scrape_timestamp_seconds", "When the latest round of scrapes ended, in Unix time."
         )
-        self.leading = Gauge(
-            "llmcache_operator_leading", "1 while this process holds the Lease.", registry=self.registry
-        )
+        self.leading = gauge("leading", "1 while this process holds the Lease.")
 
     def render(self) -> bytes:
         """All values in the Prometheus text format."""

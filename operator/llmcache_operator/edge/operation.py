@@ -45,7 +45,7 @@ class Operation:
         self._metrics = metrics
         self._discovery = discovery
         self._kinds = watched(discovery.kinds)
-        self._queue = WorkQueue()
+        self._queue = WorkQueue(waited=metrics.queue_seconds.observe)
         self._watches = Watches(self._queue, self._kinds)
         self._book = MeasurementBook()
         self._scraper = Scraper(

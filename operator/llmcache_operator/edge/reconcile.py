@@ -81,6 +81,7 @@ class Reconciler:
         if resource is None:
             self.memories.forget(key)
             self.measurements.forget(key)
+            self.metrics.services.forget(key)
             return None
         if resource["metadata"].get("deletionTimestamp"):
             return None
@@ -104,6 +105,7 @@ class Reconciler:
         observed = replace(observed, complaints=await complaints(self.cluster, observed.pods, now))
         measurement = self.measurements.measurement(key, memory.uid)
         result = outcome(decision, observed, application.rejections, measurement, now)
+        self.metrics.services.show(key, result.status)
         await self._tell(observed.resource, result, memory, now)
         if application.retry is not None:
             raise application.retry
@@ -129,6 +131,7 @@ class Reconciler:
         for transition in result.transitions:
             log.info("%s: %s", transition.reason, transition.message, extra={"about": about(resource)})
             await self.recorder.post(resource, transition)
+            self.metrics.events.labels(transition.kind).inc()
 
     def _next_look(self, result: Outcome, memory: Memory, observed: Observed, now: float) -> float:
         asking = AGAIN if worth_asking(observed.pods, now) else None

@@ -25,15 +25,24 @@ log = logging.getLogger(__name__)
 class WorkQueue:
     """Services that want work. Times are in seconds of the event loop's clock.
 
-    `least` and `most` bound the back-off; `jitter` gives numbers from 0.0 to below 1.0.
+    `least` and `most` bound the back-off; `jitter` gives numbers from 0.0 to below 1.0; `waited` is told how long each
+    key waited for a worker.
     """
 
-    def __init__(self, *, least: float = 1.0, most: float = 300.0, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        *,
+        least: float = 1.0,
+        most: float = 300.0,
+        jitter: Callable[[], float] = random.random,
+        waited: Callable[[float], object] = lambda _: None,
+    ) -> None:
         self._least = least
         self._most = most
         self._jitter = jitter
+        self._waited = waited
         self._ready: asyncio.Queue[ServiceKey] = asyncio.Queue()
-        self._waiting: set[ServiceKey] = set()
+        self._waiting: dict[ServiceKey, float] = {}
         self._running: set[ServiceKey] = set()
         self._again: set[ServiceKey] = set()
         self._timers: dict[ServiceKey, asyncio.TimerHandle] = {}
@@ -54,7 +63,7 @@ class WorkQueue:
         if key in self._running:
             self._again.add(key)
         elif key not in self._waiting:
-            self._waiting.add(key)
+            self._waiting[key] = asyncio.get_running_loop().time()
             self._ready.put_nowait(key)
 
     def add_after(self, key: ServiceKey, delay: float) -> None:
@@ -75,7 +84,7 @@ class WorkQueue:
         """
         while True:
             key = await self._ready.get()
-            self._waiting.discard(key)
+            self._waited(asyncio.get_running_loop().time() - self._waiting.pop(key))
             self._running.add(key)
             try:
                 self._settle(key, await handle(key))
