@@ -64,7 +64,7 @@ async def test_reloads_have_a_price_only_where_there_is_a_shared_tier(make_stack
     for i in range(3):
         await stack.client.post(CHAT, json=chat(f"{i} " * 4000))
     if shared:
-        await until(lambda: 0 < policy.prices.reload_ratio < 1 and bool(stack.router._learning._reports))
+        await until(lambda: 0 < policy.prices.reload_ratio < 1 and bool(stack.router._knowledge.learning._reports))
     else:
         await until(lambda: policy.prices.reload_ratio == 1.0)
 
@@ -73,7 +73,7 @@ async def test_an_engine_that_restarted_unseen_is_found_out(make_stack: StackMak
     stack = await make_stack(1, metrics_interval=0.05, forward=ForwardSettings(debug_headers=True))
     await tiers(stack, "x" * 4096)
     held = await tiers(stack, "x" * 4096)
-    await until(lambda: bool(stack.router._learning._reports))
+    await until(lambda: bool(stack.router._knowledge.learning._reports))
     stack.engines[0].engine.started += 100
     await until(lambda: len(stack.prefix_aware._index("engine-0")) == 0)
 

@@ -5,16 +5,11 @@ import logging
 import ssl
 from collections.abc import Coroutine
 
-from llmcache_runtime.policy import POLICIES, Fleet, PrefixAware
 from llmcache_runtime.router.access_log import AccessLog
-from llmcache_runtime.router.admission import Admission
 from llmcache_runtime.router.auth import ApiKeys
 from llmcache_runtime.router.connection import Client, Connections, Handler
-from llmcache_runtime.router.engines import Engines
 from llmcache_runtime.router.forward import Forwarder
-from llmcache_runtime.router.health import Health
-from llmcache_runtime.router.learning import Learning
-from llmcache_runtime.router.metrics import Metrics
+from llmcache_runtime.router.knowledge import Knowledge
 from llmcache_runtime.router.models import Models
 from llmcache_runtime.router.private import Private
 from llmcache_runtime.router.proxy import Proxy
@@ -40,22 +35,18 @@ class Router:
         self._stop = asyncio.Event()
         self.listening = asyncio.Event()
         self.port = self.private_port = 0
-        metrics = Metrics()
-        self.policy = policy = self._make_policy()
-        self.engines = engines = Engines(policy, metrics, settings.connect_timeout)
-        self._health = Health(engines, policy, metrics, settings.health)
-        self._learning = Learning(engines, policy, settings.metrics_interval)
-        admission = Admission(policy, engines, metrics, settings.admission)
-        forward = Forwarder(policy, engines, self._health, admission, metrics, settings.forward)
+        knowledge = self._knowledge = Knowledge(settings)
+        self.policy, self.engines = knowledge.policy, knowledge.engines
+        forward = Forwarder(
+            self.policy, self.engines, knowledge.health, knowledge.admission, knowledge.metrics, settings.forward
+        )
         self._keys = ApiKeys(settings.api_keys) if settings.api_keys else None
         self._certificate = Certificate(*settings.tls) if settings.tls else None
-        self._proxy = Proxy(forward, Models(engines), engines, metrics, self._log, self._keys, settings.admin_paths)
-        self._private = Private(policy, engines, metrics, self._connections)
-
-    def _make_policy(self) -> Fleet:
-        if self._settings.policy == "PrefixAware":
-            return PrefixAware(self._settings.prices)
-        return POLICIES[self._settings.policy]()
+        models = Models(self.engines)
+        self._proxy = Proxy(
+            forward, models, self.engines, knowledge.metrics, self._log, self._keys, settings.admin_paths
+        )
+        self._private = Private(self.policy, self.engines, knowledge.metrics, self._connections)
 
     def stop(self) -> None:
         """Begin a graceful stop; `run` returns when it is over."""
@@ -83,14 +74,7 @@ class Router:
             self._log.flush()
 
     def _jobs(self) -> list[Coroutine[None, None, None]]:
-        jobs = [
-            self._discover(),
-            self._health.probe_all(),
-            self._connections.sweep(),
-            self._private_connections.sweep(),
-        ]
-        if self._settings.metrics_interval:
-            jobs.append(self._learning.run())
+        jobs = [*self._knowledge.jobs(), self._connections.sweep(), self._private_connections.sweep()]
         followed = [source for source in (self._keys, self._certificate) if source is not None]
         return [*jobs, *(source.follow() for source in followed)]
 
@@ -105,17 +89,6 @@ class Router:
             backlog=4096,
             ssl=tls,
         )
-
-    async def _discover(self) -> None:
-        if self._settings.service is None:
-            self.engines.apply(self._settings.engines)
-            return
-        # Imported here: these cost 15 MB, which a router with a fixed list of engines needs not pay.
-        from llmcache_runtime.router.kube import Api  # noqa: PLC0415
-        from llmcache_runtime.router.watch import EndpointSliceWatch  # noqa: PLC0415
-
-        namespace, service = self._settings.service
-        await EndpointSliceWatch(Api.in_cluster(), namespace, service, self.engines.apply).run()
 
     async def _drain(self, public: asyncio.Server) -> None:
         """Turn readiness off, wait until nobody is sent here any more, close, let what runs come to its end."""

@@ -1,15 +1,13 @@
 """The command line of the router."""
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from llmcache_runtime.policy import POLICIES, Prices
+from llmcache_runtime.policy import Prices
 from llmcache_runtime.router.admission import AdmissionSettings
 from llmcache_runtime.router.connection import Patience
-from llmcache_runtime.router.engines import Endpoint
+from llmcache_runtime.router.flags import count, how_to_pick, path, port, seconds, which_engines
 from llmcache_runtime.router.forward import ForwardSettings
 from llmcache_runtime.router.health import HealthSettings
 from llmcache_runtime.router.http1 import Limits
@@ -55,27 +53,21 @@ def _parser() -> argparse.ArgumentParser:
         description="Sends each OpenAI request to the vLLM engine that serves it with the least work.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    engines = parser.add_argument_group("engines").add_mutually_exclusive_group(required=True)
-    engines.add_argument(
-        "--service", type=_service, metavar="NAMESPACE/NAME", help="the engines are the endpoints of this Service"
-    )
-    engines.add_argument(
-        "--engine", type=_engine, action="append", metavar="URL", help="an engine, as http://host:port; repeat for more"
-    )
+    which_engines(parser)
     _listening(parser.add_argument_group("listening"))
     _safety(parser.add_argument_group("safety"))
-    _routing(parser.add_argument_group("routing"))
+    how_to_pick(parser.add_argument_group("routing"))
     _limits(parser.add_argument_group("limits"))
     return parser
 
 
 def _listening(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 (a server in a pod)
-    group.add_argument("--port", type=_port, default=8000, help="port for clients")
-    group.add_argument("--private-port", type=_port, default=9090, help="port for health, metrics and debug pages")
-    group.add_argument("--grace", type=_seconds, default=5.0, help="seconds to go on accepting after SIGTERM")
+    group.add_argument("--port", type=port, default=8000, help="port for clients")
+    group.add_argument("--private-port", type=port, default=9090, help="port for health, metrics and debug pages")
+    group.add_argument("--grace", type=seconds, default=5.0, help="seconds to go on accepting after SIGTERM")
     group.add_argument(
-        "--drain-timeout", type=_seconds, default=300.0, help="seconds that streams get to end after that"
+        "--drain-timeout", type=seconds, default=300.0, help="seconds that streams get to end after that"
     )
     group.add_argument(
         "--access-log",
@@ -93,112 +85,20 @@ def _safety(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--admin-path",
-        type=_path,
+        type=path,
         action="append",
         metavar="PATH",
         help="a path of the engine to open beside those for inference; repeat for more",
     )
 
 
-def _routing(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--policy", choices=list(POLICIES), default="PrefixAware", help="how engines are picked")
-    group.add_argument(
-        "--session-header", type=_header, metavar="NAME", help="header that names a session, for SessionAffinity"
-    )
-    group.add_argument(
-        "--reload-ratio",
-        type=_ratio,
-        default=0.35,
-        help="cost of a token from the shared tier against a computed one, until it is learned",
-    )
-    group.add_argument(
-        "--metrics-interval",
-        type=_seconds,
-        default=10.0,
-        help="seconds between two readings of an engine's metrics, which teach costs and cache sizes; 0 for none",
-    )
-    group.add_argument("--connect-timeout", type=_seconds, default=1.0, help="seconds to connect to an engine")
-    group.add_argument("--first-byte-timeout", type=_seconds, default=600.0, help="seconds until an engine must answer")
-    group.add_argument("--health-interval", type=_seconds, default=1.0, help="seconds between two probes of an engine")
-    group.add_argument("--health-timeout", type=_seconds, default=1.0, help="seconds that a probe may take")
-    group.add_argument(
-        "--debug-headers", action="store_true", help="name engine and expected cache tiers in response headers"
-    )
-
-
 def _limits(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--max-head", type=_count, default=64 * 1024, help="bytes of a request's head")
-    group.add_argument("--max-body", type=_count, default=32 * 1024 * 1024, help="bytes of a request's body")
-    group.add_argument("--max-connections", type=_count, default=10000, help="open client connections")
-    group.add_argument("--max-running", type=_count, default=0, help="requests on one engine; 0 for no limit")
-    group.add_argument(
-        "--max-queue", type=_count, default=1000, help="requests that wait when --max-running is reached"
-    )
-    group.add_argument("--queue-timeout", type=_seconds, default=30.0, help="seconds that they wait")
-    group.add_argument("--idle-timeout", type=_seconds, default=75.0, help="seconds that an idle client is kept")
-    group.add_argument("--client-timeout", type=_seconds, default=60.0, help="seconds that a stuck client is kept")
-
-
-def _service(text: str) -> tuple[str, str]:
-    namespace, slash, name = text.partition("/")
-    if not (namespace and slash and name) or "/" in name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/NAME")
-    return namespace, name
-
-
-def _engine(text: str) -> Endpoint:
-    try:
-        url = urlsplit(text)
-        port = url.port or 80
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not http://host:port ({error})") from None
-    if url.scheme != "http" or not url.hostname or url.path.strip("/") or url.query:
-        raise argparse.ArgumentTypeError(f"{text!r} is not http://host:port")
-    name = f"{url.hostname}:{port}"
-    return Endpoint(id=name, name=name, host=url.hostname, port=port)
-
-
-def _header(text: str) -> bytes:
-    if not text.isascii() or not text.replace("-", "").replace("_", "").isalnum():
-        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a header")
-    return text.lower().encode()
-
-
-def _path(text: str) -> str:
-    if not text.isascii() or not text.isprintable() or not text.startswith("/") or set(text) & set("?# "):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a path such as /v1/load_lora_adapter")
-    return text
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535; 0 takes a free one)")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = _number(text)
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds of 0 or more")
-    return number
-
-
-def _ratio(text: str) -> float:
-    number = _number(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return number
+    group.add_argument("--first-byte-timeout", type=seconds, default=600.0, help="seconds until an engine must answer")
+    group.add_argument("--max-head", type=count, default=64 * 1024, help="bytes of a request's head")
+    group.add_argument("--max-body", type=count, default=32 * 1024 * 1024, help="bytes of a request's body")
+    group.add_argument("--max-connections", type=count, default=10000, help="open client connections")
+    group.add_argument("--max-running", type=count, default=0, help="requests on one engine; 0 for no limit")
+    group.add_argument("--max-queue", type=count, default=1000, help="requests that wait when --max-running is reached")
+    group.add_argument("--queue-timeout", type=seconds, default=30.0, help="seconds that they wait")
+    group.add_argument("--idle-timeout", type=seconds, default=75.0, help="seconds that an idle client is kept")
+    group.add_argument("--client-timeout", type=seconds, default=60.0, help="seconds that a stuck client is kept")

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from llmcache_runtime.policy import Policy
-from llmcache_runtime.router.exchange import Exchange
 from llmcache_runtime.router.metrics import Metrics
 from llmcache_runtime.router.upstream import EngineError, Pool
 
@@ -26,13 +26,22 @@ class Endpoint:
     draining: bool = False
 
 
+class Active(Protocol):
+    """A request that an engine works on; a status of 0 means that nothing of its response has come yet."""
+
+    status: int
+
+    def fail(self, error: EngineError) -> None:
+        """End it with an error."""
+
+
 @dataclass(slots=True, eq=False)
 class Engine:
     """An engine with its connections and its record of failures. Times are the loop's."""
 
     endpoint: Endpoint
     pool: Pool
-    active: set[Exchange] = field(default_factory=set)
+    active: set[Active] = field(default_factory=set)
     ejected: bool = False
     ejected_until: float = 0.0
     ejections: int = 0

@@ -1,11 +1,12 @@
 """The private port: health, readiness, metrics and a debug page."""
 
+from collections.abc import Sized
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from llmcache_runtime.policy import Fleet
-from llmcache_runtime.router.connection import JSON, Client, Connections
+from llmcache_runtime.router.connection import JSON, Client
 from llmcache_runtime.router.engines import Engines
 from llmcache_runtime.router.http1 import Headers, Request
 from llmcache_runtime.router.metrics import Metrics
@@ -20,11 +21,11 @@ Answer = tuple[int, bytes, Headers]
 class Private:
     """The handler of the private port. `stopping` turns readiness off."""
 
-    def __init__(self, policy: Fleet, engines: Engines, metrics: Metrics, connections: Connections) -> None:
+    def __init__(self, policy: Fleet, engines: Engines, metrics: Metrics, open_requests: Sized) -> None:
         self._policy = policy
         self._engines = engines
         self._metrics = metrics
-        self._connections = connections
+        self._open = open_requests
         self.stopping = False
         self._pages: dict[str, Callable[[], Answer]] = {
             "/healthz": lambda: (200, b"ok\n", _TEXT),
@@ -51,7 +52,7 @@ class Private:
     def _render_metrics(self) -> Answer:
         for engine in self._engines:
             self._metrics.running.labels(engine.name).set(len(engine.active))
-        self._metrics.connections.set(len(self._connections))
+        self._metrics.connections.set(len(self._open))
         return 200, self._metrics.render(), _TEXT
 
     def _debug_engines(self) -> Answer:
