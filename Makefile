@@ -60,6 +60,10 @@ e2e-cluster: $(STAMP) ## Tests of the local cluster itself
 e2e-service: $(STAMP) ## Tests on a real cluster with real vLLM and LMCache (E2E_CLUSTER=local|kind|existing)
 	@$(PY) -m pytest e2e --ignore e2e/test_local_cluster.py --cluster $(E2E_CLUSTER) --durations 15 $(PYTEST_ARGS)
 
+.PHONY: causes
+causes: $(STAMP) ## Inject every known cause of silent zero hits and write operator/docs/causes.md (STAGE=fake|real|all)
+	@$(PY) -m e2e.causes --stage $(or $(STAGE),all)
+
 ##@ Work on it
 .PHONY: venv generate lock cluster cluster-down images install kubeconfig audit-log clean
 venv: $(STAMP) ## Python environment from the lock file

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from e2e.kube import Kube
-from tests.apiserver.operator_process import OperatorProcess
+from tests.apiserver.operator_process import OperatorProcess, install
 from tests.apiserver.server import ApiServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-REPOSITORY = Path(__file__).parents[2]
-SYSTEM = "llmcache-system"
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -35,16 +31,7 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 @pytest.fixture(scope="session")
 def operator_kubeconfig(api_server: ApiServer) -> Path:
     """The credentials of the operator's ServiceAccount, once deploy/kustomize/base is installed."""
-    system = Kube(api_server.kubeconfig, SYSTEM)
-    base = str(REPOSITORY / "deploy" / "kustomize" / "base")
-    system.run("apply", "--server-side", "--force-conflicts", "-k", base)
-    system.run("wait", "--for=condition=Established", "crd/llmcacheservices.llmcache.dev", "--timeout=20s")
-    token = system.run("create", "token", "llmcache-operator", "--duration=3h").strip()
-    config = json.loads(api_server.kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": token}
-    path = api_server.folder / "operator.kubeconfig"
-    path.write_text(json.dumps(config))
-    return path
+    return install(api_server)
 
 
 @pytest.fixture

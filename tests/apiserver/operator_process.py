@@ -8,24 +8,40 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
-from e2e.kube import wait_until
+from e2e.kube import Kube, wait_until
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from e2e.kube import Json
+    from tests.apiserver.server import ApiServer
 
+REPOSITORY = Path(__file__).parents[2]
+SYSTEM = "llmcache-system"
 STOP_SECONDS = 20.0
 IMAGES = {
     "LLMCACHE_ENGINE_IMAGE": "example.org/engine:1",
     "LLMCACHE_CACHE_SERVER_IMAGE": "example.org/cache:1",
     "LLMCACHE_ROUTER_IMAGE": "example.org/router:1",
 }
+
+
+def install(server: ApiServer) -> Path:
+    """Install deploy/kustomize/base, its Deployment included, and return the operator's own credentials as a file."""
+    system = Kube(server.kubeconfig, SYSTEM)
+    base = str(REPOSITORY / "deploy" / "kustomize" / "base")
+    system.run("apply", "--server-side", "--force-conflicts", "-k", base)
+    system.run("wait", "--for=condition=Established", "crd/llmcacheservices.llmcache.dev", "--timeout=20s")
+    token = system.run("create", "token", "llmcache-operator", "--duration=3h").strip()
+    config = json.loads(server.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": token}
+    path = server.folder / "operator.kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
 
 
 @dataclass

@@ -1,0 +1,129 @@
+"""A fake LMCache server in multi-process mode: what it holds, who is registered, /metrics, /status and /version.
+
+Names and labels of metrics and the fields of /status are those of lmcache 0.5.6 (v1/multiprocess/server.py,
+modules/engine_driven_transfer.py, and its real metrics).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHUNK_BYTES = 1 << 20
+REAP_SECONDS = 120.0
+"""Without a ping, after which a registration is dropped (lmcache's --worker-reap-timeout-seconds)."""
+
+
+@dataclass
+class CacheServer:
+    """One server. `capacity` is in chunks of `chunk_tokens` tokens."""
+
+    capacity: int = 4096
+    chunk_tokens: int = 256
+    version: str = "0.5.6"
+    up: bool = True
+    instances: dict[int, dict[str, Any]] = field(default_factory=dict)
+    pinged: dict[int, float] = field(default_factory=dict)
+    totals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    started: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        self._held: OrderedDict[bytes, None] = OrderedDict()
+
+    def restart(self) -> None:
+        """Begin anew, empty."""
+        self._held.clear()
+        self.instances.clear()
+        self.pinged.clear()
+        self.totals.clear()
+        self.started = time.time()
+
+    def ping(self, instance: int, model: str, block_tokens: int, world_size: int) -> None:
+        """Register an engine, or keep it registered."""
+        self.instances[instance] = {
+            "model_name": model,
+            "world_size": world_size,
+            "block_size": block_tokens,
+            "use_mla": False,
+        }
+        self.pinged[instance] = time.monotonic()
+
+    def reap(self) -> None:
+        """Drop who has not pinged for long."""
+        for instance, at in tuple(self.pinged.items()):
+            if time.monotonic() - at > REAP_SECONDS:
+                del self.instances[instance], self.pinged[instance]
+
+    def look_up(self, model: str, chain: list[bytes], chunk_tokens: int) -> int:
+        """Count the leading chunks that are held; none of those that an engine cuts in another size."""
+        fits = chunk_tokens == self.chunk_tokens
+        hits = next(
+            (n for n, key in enumerate(chain) if not fits or model.encode() + key not in self._held), len(chain)
+        )
+        self.totals["lookups_requests", model] += 1
+        self.totals["lookup_requested_tokens", model] += len(chain) * self.chunk_tokens
+        for name in ("lookup_hit_tokens", "lookup_hit_l1_tokens"):
+            self.totals[name, model] += hits * self.chunk_tokens
+        self.totals["lookup_hit_l1_keys", model] += hits
+        return hits
+
+    def store(self, model: str, chain: list[bytes]) -> None:
+        """Hold chunks; what was used longest ago goes first."""
+        for key in reversed(chain):
+            name = model.encode() + key
+            self.totals["l1_write_chunks", ""] += name not in self._held
+            self._held[name] = None
+            self._held.move_to_end(name)
+        while len(self._held) > self.capacity:
+            self._held.popitem(last=False)
+            self.totals["l1_evicted_chunks", ""] += 1
+
+    def metrics(self) -> str:
+        """Render /metrics."""
+        lines = [
+            f"process_start_time_seconds {self.started}",
+            "lmcache_mp_event_bus_dropped_events_total 0.0",
+            f'lmcache_mp_l1_memory_usage_bytes{{backend="dram",l1_tag="_default"}} {len(self._held) * CHUNK_BYTES}',
+            f'lmcache_mp_l1_usage_ratio{{backend="dram",l1_tag="_default"}} {len(self._held) / self.capacity}',
+        ]
+        for (name, model), value in sorted(self.totals.items()):
+            labels = f'cache_salt="",model_name="{model}"' if model else 'l1_tag="_default"'
+            lines.append(f"lmcache_mp_{name}_total{{{labels}}} {value}")
+        return "\n".join(lines) + "\n"
+
+    def answer(self, path: str) -> str | None:
+        """Return the body of a GET, or None where there is no such page."""
+        status = {
+            "is_healthy": True,
+            "engine_type": "MPCacheServer",
+            "chunk_size": self.chunk_tokens,
+            "hash_algorithm": "blake3",
+            "active_sessions": 0,
+            "storage_manager": {"is_healthy": True},
+            "active_prefetch_jobs": 0,
+            "registered_non_cuda_instance_ids": list(self.instances),
+            "non_cuda_context_meta": {str(instance): meta for instance, meta in self.instances.items()},
+            "registered_gpu_ids": [],
+            "cache_context_meta": {},
+            "worker_liveness": {
+                "enabled": True,
+                "reap_timeout_seconds": REAP_SECONDS,
+                "registration_grace_seconds": 3600.0,
+                "tracked_instances": len(self.instances),
+            },
+        }
+        pages: dict[str, Callable[[], str]] = {
+            "/metrics": self.metrics,
+            "/healthcheck": lambda: json.dumps({"status": "healthy"}),
+            "/status": lambda: json.dumps(status),
+            "/version": lambda: json.dumps(f"{self.version}-NA"),
+            "/lmc_version": lambda: json.dumps(self.version),
+            "/config": lambda: json.dumps({"mp": {"chunk_size": self.chunk_tokens}}),
+        }
+        return pages[path]() if path in pages else None

@@ -1,0 +1,87 @@
+"""Requests that can't hit, that are sent to the wrong engine, or whose hits don't pay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from e2e.causes.cause import Cause
+from e2e.causes.real.node import in_network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from e2e.causes.real.live import Live
+
+EFFECTIVE = "CacheEffective"
+RATE = "4mbit"
+
+
+def _traffic(**fields: object) -> Callable[[Live], None]:
+    def change(live: Live) -> None:
+        for name, value in fields.items():
+            setattr(live.traffic, name, value)
+
+    return change
+
+
+def _policy(name: str) -> Callable[[Live], None]:
+    def change(live: Live) -> None:
+        live.service.patch({"router": {"policy": name}})
+        live.service.wait("Ready", "True")
+
+    return change
+
+
+def _slow_network(live: Live) -> None:
+    qdisc = ("qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", RATE, "burst", "64kb", "latency", "400ms")
+    in_network(live.cache_server(), "tc", *qdisc)
+
+
+def _fast_network(live: Live) -> None:
+    in_network(live.cache_server(), "tc", "qdisc", "del", "dev", "eth0", "root")
+
+
+CAUSES: tuple[Cause[Live], ...] = (
+    Cause(
+        "Prompts that share nothing",
+        "every prompt begins with an id of its own",
+        EFFECTIVE,
+        "NoReuse",
+        _traffic(shares=False, idle=False),
+        _traffic(shares=True),
+        well=frozenset({"Idle", "TooFewRequests", "NotSampledYet"}),
+        after=frozenset({"Effective", "FitsInEngine"}),
+    ),
+    Cause(
+        "Prompts under one chunk",
+        "clients send prompts of at most 200 tokens",
+        EFFECTIVE,
+        "TooShortPrompts",
+        _traffic(system=60, turn=8),
+        _traffic(system=1800, turn=120),
+    ),
+    Cause(
+        "Clients go past the router",
+        "requests sent to the engines in turn, none through the router",
+        EFFECTIVE,
+        "RouterScatters",
+        _traffic(past_router=True),
+        _traffic(past_router=False),
+    ),
+    Cause(
+        "Router sends a session everywhere",
+        "`spec.router.policy: RoundRobin`",
+        EFFECTIVE,
+        "RouterScatters",
+        _policy("RoundRobin"),
+        _policy("PrefixAware"),
+    ),
+    Cause(
+        "Reloads slower than prefill",
+        f"the network of the cache server's pod limited to {RATE}",
+        EFFECTIVE,
+        "SlowerThanPrefill",
+        _slow_network,
+        _fast_network,
+    ),
+)

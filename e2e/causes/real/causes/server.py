@@ -1,0 +1,129 @@
+"""A cache server that is away, empty, changed or too small, and engines that don't reach it."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from e2e.causes.cause import Cause
+from e2e.causes.real.live import NAME
+from e2e.causes.real.node import in_network, send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from e2e.causes.real.live import Live
+    from e2e.kube import Json
+
+EFFECTIVE = "CacheEffective"
+REFILLS = frozenset({"Effective", "CacheEmptied"})
+CACHE_POD = f"{NAME}-cache-0"
+MP_PORT = "5555"
+
+
+def _firewall(action: str, which: Callable[[Live], Json], chain: str) -> Callable[[Live], None]:
+    rule = (chain, "--protocol", "tcp", "--dport", MP_PORT, "--jump", "DROP")
+
+    def change(live: Live) -> None:
+        in_network(which(live), "iptables", action, *rule)
+
+    return change
+
+
+def _server(live: Live) -> Json:
+    return live.cache_server()
+
+
+def _one_engine(live: Live) -> Json:
+    return live.engines()[0]
+
+
+def _scaled_to_nothing(live: Live) -> None:
+    live.pause()
+    live.kube.run("scale", "statefulset", f"{NAME}-cache", "--replicas=0")
+
+
+def _scaled_back(live: Live) -> None:
+    live.go_on()
+    live.kube.run("rollout", "status", f"statefulset/{NAME}-cache", "--timeout=90s", seconds=95)
+
+
+def _restarted(live: Live) -> None:
+    send(live.cache_server(), "lmcache", signal.SIGKILL)
+
+
+def _chunk(size: int) -> Callable[[Live], None]:
+    def change(live: Live) -> None:
+        live.pause()
+        stateful_set = live.kube.get("statefulset", f"{NAME}-cache") or {}
+        args = list(stateful_set["spec"]["template"]["spec"]["containers"][0]["args"])
+        args[args.index("--chunk-size") + 1] = str(size)
+        container = {"name": "cache-server", "args": args}
+        live.edit("statefulset", f"{NAME}-cache", {"spec": {"template": {"spec": {"containers": [container]}}}})
+        live.kube.run("rollout", "status", f"statefulset/{NAME}-cache", "--timeout=90s", seconds=95)
+
+    return change
+
+
+def _memory(size: str, sessions: int) -> Callable[[Live], None]:
+    def change(live: Live) -> None:
+        live.service.patch({"cache": {"memory": size}})
+        live.service.wait("Ready", "True")
+        live.restart_clients(sessions)
+
+    return change
+
+
+CAUSES: tuple[Cause[Live], ...] = (
+    Cause(
+        "NetworkPolicy between engines and cache server",
+        "packets to port 5555 dropped in the cache server's network",
+        EFFECTIVE,
+        "ServerUnreachable",
+        _firewall("--insert", _server, "INPUT"),
+        _firewall("--delete", _server, "INPUT"),
+    ),
+    Cause(
+        "Wrong host on one engine",
+        "packets of one engine to port 5555 dropped in its network",
+        EFFECTIVE,
+        "EnginesNotRegistered",
+        _firewall("--insert", _one_engine, "OUTPUT"),
+        _firewall("--delete", _one_engine, "OUTPUT"),
+    ),
+    Cause(
+        "Cache server down",
+        "service paused, StatefulSet scaled to 0",
+        EFFECTIVE,
+        "ServerUnreachable",
+        _scaled_to_nothing,
+        _scaled_back,
+        after=REFILLS,
+    ),
+    Cause(
+        "Cache server restarted empty",
+        "its process killed",
+        EFFECTIVE,
+        "CacheEmptied",
+        _restarted,
+        lambda _: None,
+    ),
+    Cause(
+        "Cache far too small",
+        "`spec.cache.memory: 128Mi` for 40 conversations of 1,800 to 2,800 tokens",
+        EFFECTIVE,
+        "Evicting",
+        _memory("128Mi", sessions=40),
+        _memory("1Gi", sessions=8),
+        after=REFILLS,
+    ),
+    Cause(
+        "Other chunk size on the cache server",
+        "service paused, `--chunk-size 512` written into the StatefulSet",
+        EFFECTIVE,
+        "IdentityMismatch",
+        _chunk(512),
+        _scaled_back,
+        after=REFILLS,
+    ),
+)

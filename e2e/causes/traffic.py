@@ -1,0 +1,89 @@
+"""Chat sessions of many turns, to engines real or fake."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOKEN_CHARS = 4
+"""Of English text, about."""
+SENTENCE = "the parcel came late and its seal was broken so what can we do about one of them now"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt, and how it is to travel: to the engine with this number past the router, or through the router.
+
+    `session` and `turn` are for a router that is played.
+    """
+
+    prompt: str
+    session: int
+    turn: int
+    engine: int | None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one answer said of its prompt, in tokens; `at` is when it came, in seconds since the epoch."""
+
+    at: float
+    prompt: int
+    cached: int
+
+
+class Send(Protocol):
+    """How a request is sent; returns once it is answered."""
+
+    async def __call__(self, request: Request) -> None:
+        """Send it."""
+
+
+@dataclass
+class Traffic:
+    """What clients do. Lengths in tokens, pauses in seconds; each session pauses a little longer than the one before.
+
+    The defaults share prefixes and hold more than the engines do by themselves, so that the server has work.
+    """
+
+    sessions: int = 8
+    system: int = 1800
+    turn: int = 120
+    turns: int = 8
+    pause: float = 1.0
+    past_router: bool = False
+    shares: bool = True
+    idle: bool = False
+
+    async def run(self, send: Send) -> None:
+        """Send until cancelled. Changes to the fields count from the next request on, `sessions` apart."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(self.sessions):
+                group.create_task(self._session(number, send))
+
+    async def _session(self, number: int, send: Send) -> None:
+        for visit in itertools.count():
+            for turn, prompt in enumerate(self._prompts(number, visit)):
+                await asyncio.sleep(self.pause * (0.6 + number / self.sessions))
+                if not self.idle:
+                    engine = number + turn if self.past_router else None
+                    await send(Request(prompt, number, turn, engine))
+
+    def _prompts(self, number: int, visit: int) -> Iterator[str]:
+        history = text(f"{number}", self.system)
+        for turn in range(self.turns):
+            history += text(f"{number}.{visit}.{turn}", self.turn)
+            yield history if self.shares else text(uuid.uuid4().hex, self.system)
+
+
+def text(seed: str, tokens: int) -> str:
+    """Return text of about so many tokens, the same for the same seed."""
+    words = random.Random(seed).choices(SENTENCE.split(), k=tokens * TOKEN_CHARS // 2)  # noqa: S311 - text, no secret
+    return f"{seed} {' '.join(words)}"[: tokens * TOKEN_CHARS]

@@ -1,0 +1,39 @@
+"""What the status says of fake engines under load; `make causes` has real ones, and more time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2e.causes.fake.causes import CAUSES
+from e2e.causes.fake.run import change_engines
+from e2e.causes.fake.stage import Stage, stage
+from tests.apiserver.conftest import operators
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.apiserver.server import ApiServer
+
+WINDOW = 60
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def shared(
+    api_server: ApiServer, operator_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    """An operator that measures every second."""
+    with operators(operator_kubeconfig, tmp_path_factory.mktemp("causes")) as start:
+        start("--scrape-interval", "1", "--status-interval", "1", "--window", str(WINDOW)).wait_until_leading()
+        with stage(api_server.kubeconfig) as shared:
+            yield shared
+
+
+def test_the_hit_rate_is_that_of_the_answers_while_engines_come_and_go(shared: Stage) -> None:
+    run = change_engines(shared, len(CAUSES), pause=4.0, window=WINDOW, settle=4.0)
+
+    assert run.requests > 20
+    assert abs(run.shown - run.counted) <= 1
