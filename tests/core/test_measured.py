@@ -22,7 +22,7 @@ def sample(ago: float, computed: int = 0, engine: int = 0, server: int = 0, uid:
 
 
 def measured(*samples: EngineSample, cache: CacheSample | None = None) -> Measurement:
-    found = Measurement(cache=cache)
+    found = Measurement() if cache is None else Measurement().with_cache(cache, "chat-cache-0")
     for one in samples:
         found = found.with_engine(one)
     return found
@@ -97,7 +97,7 @@ def test_a_measured_zero_is_a_zero() -> None:
 
 @pytest.mark.parametrize(("ratio", "percent"), [(0.0, 0), (0.404, 40), (1.0, 100), (1.07, 100)])
 def test_used_memory_is_a_percentage(ratio: float, percent: int) -> None:
-    assert status(Measurement(cache=CacheSample(NOW, ratio, 1, 0)))["usedPercent"] == percent
+    assert status(measured(cache=CacheSample(NOW, ratio, 1, 0)))["usedPercent"] == percent
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(300, "5m"), (60, "1m"), (90, "90s")])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llmcache_operator.core.parse import cache_sample, engine_sample
-from llmcache_operator.core.values import CacheSample, EngineSample
+from llmcache_operator.core.parse import cache_sample, engine_sample, router_sample, version
+from llmcache_operator.core.values import CacheSample, EngineSample, RouterSample
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ENGINE_A = (FIXTURES / "vllm-engine-a.txt").read_text()
@@ -60,8 +60,85 @@ def test_an_engine_that_took_from_lmcache_shows_it() -> None:
 
 def test_a_real_lmcache_server_is_read_whole() -> None:
     assert cache_sample(1000.0, LMCACHE) == CacheSample(
-        at=1000.0, usage_ratio=0.252685546875, used_bytes=542638080, evicted_chunks=0
+        at=1000.0,
+        usage_ratio=0.252685546875,
+        used_bytes=542638080,
+        evicted_chunks=0,
+        started_at=pytest.approx(1.79551620531e9),
+        written_chunks=92,
+        lookups=40,
+        asked=60928,
+        found=37376,
     )
+
+
+def test_what_a_verdict_needs_is_read_of_a_real_engine() -> None:
+    found = parsed(ENGINE_B)
+
+    assert (found.served, found.ended, found.lookups) == (18, 18, 18)
+    assert found.busy == pytest.approx(20.42, abs=0.01)
+    assert (found.own_found, found.server_found) == (7264, 13312)
+    assert (found.block_size, found.cache_dtype, found.queued) == ("32", "auto", 0)
+
+
+@pytest.mark.parametrize(("chunk", "short"), [(1, 0), (256, 0), (1024, 2), (2048, 20), (5001, 22), (100_000, 22)])
+def test_prompts_are_short_that_are_in_buckets_below_a_chunk(chunk: int, short: int) -> None:
+    assert engine_sample("e", "u", 0.0, ENGINE_A, chunk=chunk).short == short
+
+
+STATUS = {
+    "chunk_size": 256,
+    "non_cuda_context_meta": {"7": {"model_name": "/m", "world_size": 1}},
+    "cache_context_meta": {"8": {"world_size": 2}, "9": {"world_size": 2}},
+    "storage_manager": {"l1_managers": {"_default": {"total_object_count": 92}}},
+}
+
+
+def test_the_status_of_an_lmcache_server_tells_engines_chunk_size_and_objects() -> None:
+    found = cache_sample(0.0, LMCACHE, json.dumps(STATUS))
+
+    assert (found.registered, found.chunk_size, found.objects) == (2.0, 256, 92)
+
+
+@pytest.mark.parametrize(
+    "status", ["", "[]", "null", "{", "[" * 100_000, '{"chunk_size": "x", "non_cuda_context_meta": 1}', "\x00"]
+)
+def test_a_status_that_says_nothing_spoils_no_sample(status: str) -> None:
+    assert cache_sample(0.0, LMCACHE, status) == cache_sample(0.0, LMCACHE)
+
+
+def test_look_ups_of_engines_that_the_server_does_not_know_are_told_apart() -> None:
+    exits = 'lmcache_mp_lookup_early_exit_requests_total{reason="%s",model_name="m"} %d\n'
+    found = cache_sample(0.0, LMCACHE + exits % ("no_gpu_context", 3) + exits % ("empty_chunk_hashes", 5))
+
+    assert found.unknown_lookups == 3
+
+
+def test_a_router_tells_picks_and_where_it_expected_tokens() -> None:
+    tiers = "".join(
+        f'llmcache_router_expected_prompt_tokens_total{{tier="{tier}"}} {count}\n'
+        for tier, count in (("engine", 30), ("shared", 20), ("compute", 10))
+    )
+    metrics = 'llmcache_router_picks_total{reason="prefix"} 4\nllmcache_router_picks_total{reason="home"} 1\n' + tiers
+
+    assert router_sample("r", "u", 1.0, metrics) == RouterSample("r", "u", 1.0, 5, 30, 20, 10)
+    assert router_sample("r", "u", 1.0, "").picks == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ('{"version": "0.32.0"}', "0.32.0"),
+        ('"0.5.6"', "0.5.6"),
+        ("{}", None),
+        ("[" * 100_000, None),
+        ("<html>", None),
+        ('""', None),
+        (json.dumps("9" * 65), None),
+    ],
+)
+def test_versions_are_read_or_unknown(answer: str, told: str | None) -> None:
+    assert version(answer) == told
 
 
 def test_data_parallel_ranks_add_up() -> None:

@@ -36,6 +36,8 @@ def engine_metrics(computed: int = 100, engine_hits: int = 20, server_hits: int 
 
 
 CACHE_METRICS = "lmcache_mp_l1_usage_ratio 0.25\nlmcache_mp_l1_memory_usage_bytes 1024.0\n"
+ROUTER_METRICS = 'llmcache_router_picks_total{reason="prefix"} 7.0\nllmcache_router_picks_total{reason="load"} 2.0\n'
+STATUS = json.dumps({"chunk_size": 256, "non_cuda_context_meta": {"1": {"model_name": "/m", "world_size": 1}}})
 
 
 def pod(component: str, name: str, **status: Any) -> Json:
@@ -52,12 +54,13 @@ class Pods:
 
     def __init__(self, *pods: Json) -> None:
         self.listed = pods
+        self.spec: Json = {}
 
     def keys(self) -> list[ServiceKey]:
         return [KEY]
 
     def service(self, key: ServiceKey) -> Json | None:
-        return {"metadata": {"name": "chat", "namespace": "ns", "uid": "uid-chat"}}
+        return {"metadata": {"name": "chat", "namespace": "ns", "uid": "uid-chat"}, "spec": self.spec}
 
     def pods(self, key: ServiceKey) -> tuple[Json, ...]:
         return self.listed
@@ -108,6 +111,69 @@ async def test_engines_and_cache_server_are_measured_and_the_service_is_looked_a
     assert measured.cache.usage_ratio == 0.25
     assert measured.failures == {}
     assert len(queue) == 1
+
+
+async def test_versions_and_the_status_of_the_cache_server_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def engine(request: web.Request) -> web.Response:
+        pages = {"/v1/models": MODELS, "/version": '{"version": "0.32.0"}', "/metrics": engine_metrics()}
+        return web.Response(text=pages[request.path])
+
+    async def cache(request: web.Request) -> web.Response:
+        pages = {"/status": STATUS, "/lmc_version": '"0.5.6"', "/metrics": CACHE_METRICS}
+        return web.Response(text=pages[request.path])
+
+    async with serving(monkeypatch, "engine", engine), serving(monkeypatch, "cache-server", cache):
+        measured, _ = await one_round(Pods(pod("engine", "e0"), pod("cache-server", "c0")), rounds=2)
+
+    assert [sample.version for sample in measured.engines["uid-e0"]] == ["0.32.0", "0.32.0"]
+    assert measured.cache is not None
+    assert (measured.cache.version, measured.cache.chunk_size, measured.cache.registered) == ("0.5.6", 256, 1)
+
+
+async def test_pods_that_tell_no_version_and_no_status_are_measured_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def engine(request: web.Request) -> web.Response:
+        if request.path == "/version":
+            return web.Response(status=404)
+        return web.Response(text=MODELS if request.path == "/v1/models" else engine_metrics())
+
+    async def cache(request: web.Request) -> web.Response:
+        return web.Response(text=CACHE_METRICS, status=200 if request.path == "/metrics" else 500)
+
+    async with serving(monkeypatch, "engine", engine), serving(monkeypatch, "cache-server", cache):
+        measured, _ = await one_round(Pods(pod("engine", "e0"), pod("cache-server", "c0")))
+
+    assert measured.failures == {}
+    assert measured.engines["uid-e0"][-1].version is None
+    assert measured.cache is not None
+    assert (measured.cache.version, measured.cache.chunk_size, measured.cache.registered) == (None, None, None)
+
+
+async def test_routers_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def router(request: web.Request) -> web.Response:
+        return web.Response(text=ROUTER_METRICS)
+
+    async with serving(monkeypatch, "router", router):
+        measured, _ = await one_round(Pods(pod("router", "r0")))
+
+    assert measured.routers["uid-r0"][-1].picks == 9
+
+
+async def test_prompts_count_as_short_by_the_chunk_size_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    buckets = "".join(
+        f'vllm:request_prompt_tokens_bucket{{le="{le}"}} {n}\n' for le, n in ((50, 1), (100, 3), (200, 6))
+    )
+
+    async def engine(request: web.Request) -> web.Response:
+        return web.Response(text=MODELS if request.path == "/v1/models" else engine_metrics() + buckets)
+
+    pods = Pods(pod("engine", "e0"))
+    pods.spec = {"cache": {"chunkSize": 128}}
+    async with serving(monkeypatch, "engine", engine):
+        measured, _ = await one_round(pods)
+
+    assert measured.engines["uid-e0"][-1].short == 3
 
 
 async def test_what_an_engine_has_loaded_is_asked_once_and_again_after_a_restart(
@@ -184,7 +250,7 @@ BAD: dict[str, tuple[Callable[[web.Request], Awaitable[web.StreamResponse]], str
 async def test_a_bad_engine_is_a_failure_with_a_reason_and_spoils_no_other(
     bad: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "TIME_LIMIT", 0.3)
+    monkeypatch.setattr(fetching, "TIME_LIMIT", 1.0)
     monkeypatch.setattr(fetching, "BODY_LIMIT", 2**20)
     answer, why = BAD[bad]
 
@@ -230,7 +296,7 @@ async def test_a_failure_ends_with_the_next_success_or_with_the_pod(monkeypatch:
 @pytest.mark.parametrize(
     ("what", "unfit"),
     {
-        "router": pod("router", "r0"),
+        "another's pod": pod("trainer", "t0"),
         "no address yet": pod("engine", "e0", podIP=None),
         "still starting": pod("engine", "e0", containerStatuses=[{"name": "engine", "started": False}]),
         "no containers yet": pod("engine", "e0", containerStatuses=[]),

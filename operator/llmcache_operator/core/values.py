@@ -79,11 +79,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class EngineSample:
-    """One scrape of one engine pod. Counters are vLLM's own, in tokens since the engine started.
+    """One scrape of one engine pod. Counters are vLLM's own, since the engine started; those it lacks are 0.
 
     `model_path` is the `root` that the engine reports at /v1/models: it carries the cache identity
     and the fingerprint of the weights that are really loaded. `None` where it was not asked or known.
     `started_at` is when the counters began (their `_created` series), in seconds since the epoch.
+    Tokens: `computed`, `engine_hits` and `server_hits` say where prompt tokens came from; `own_found` and
+    `server_found` are vLLM's second count of the hits. Requests: `served` got their first token, after `busy` seconds
+    in all; `ended` are over, and `short` of them were certainly shorter than a chunk; `lookups` asked LMCache's
+    connector, None without one; `queued` wait for room now. `block_size` and `cache_dtype` are of its own cache.
     """
 
     pod: str
@@ -96,16 +100,130 @@ class EngineSample:
     waiting: int = 0
     started_at: float | None = None
     model_path: str | None = None
+    served: int = 0
+    busy: float = 0.0
+    ended: int = 0
+    short: int = 0
+    lookups: int | None = None
+    own_found: int = 0
+    server_found: int = 0
+    queued: int = 0
+    block_size: str | None = None
+    cache_dtype: str | None = None
+    version: str | None = None
+
+    @property
+    def counts(self) -> EngineCounts:
+        """All that only grows."""
+        return EngineCounts(
+            self.computed, self.engine_hits, self.server_hits, self.served, self.busy,
+            self.ended, self.short, self.lookups or 0, self.own_found, self.server_found,
+        )  # fmt: skip
+
+
+class EngineCounts(NamedTuple):
+    """What an engine's counters say, or grew by; names and units are those of `EngineSample`."""
+
+    computed: float = 0
+    engine_hits: float = 0
+    server_hits: float = 0
+    served: float = 0
+    busy: float = 0
+    ended: float = 0
+    short: float = 0
+    lookups: float = 0
+    own_found: float = 0
+    server_found: float = 0
+
+    @property
+    def hits(self) -> float:
+        """Prompt tokens that no engine had to compute."""
+        return self.engine_hits + self.server_hits
+
+    @property
+    def total(self) -> float:
+        """All prompt tokens."""
+        return self.computed + self.hits
+
+    @property
+    def requests(self) -> float:
+        """Requests that came in, by whichever counter saw them."""
+        return max(self.served, self.ended, self.lookups)
 
 
 @dataclass(frozen=True, slots=True)
 class CacheSample:
-    """One scrape of the LMCache server. Sizes in bytes; `usage_ratio` is 0.0 to 1.0 of its L1."""
+    """One scrape of one LMCache server. Sizes in bytes; `usage_ratio` is 0.0 to 1.0 of its L1.
+
+    Counters since it started: chunks that were evicted and written; look-ups, and those of them from engines that
+    it does not know; tokens asked for in whole chunks, and found (also those that the engine then finds in its own
+    memory); events that its metrics lost. From /status, None where it was not told: `objects` held, `chunk_size`
+    in tokens, `registered` engines.
+    """
 
     at: float
     usage_ratio: float
     used_bytes: int
     evicted_chunks: int
+    started_at: float | None = None
+    written_chunks: int = 0
+    lookups: int = 0
+    unknown_lookups: int = 0
+    asked: int = 0
+    found: int = 0
+    lost_events: int = 0
+    objects: int | None = None
+    chunk_size: int | None = None
+    registered: float | None = None
+    version: str | None = None
+
+    @property
+    def counts(self) -> CacheCounts:
+        """All that only grows."""
+        return CacheCounts(
+            self.evicted_chunks, self.written_chunks, self.lookups, self.unknown_lookups,
+            self.asked, self.found, self.lost_events,
+        )  # fmt: skip
+
+
+class CacheCounts(NamedTuple):
+    """What an LMCache server's counters say, or grew by; names and units are those of `CacheSample`."""
+
+    evicted_chunks: float = 0
+    written_chunks: float = 0
+    lookups: float = 0
+    unknown_lookups: float = 0
+    asked: float = 0
+    found: float = 0
+    lost_events: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSample:
+    """One scrape of one router: requests that it sent to an engine, and where it expected their tokens to come from."""
+
+    pod: str
+    pod_uid: str
+    at: float
+    picks: int
+    engine: int = 0
+    shared: int = 0
+    compute: int = 0
+    started_at: float | None = None
+
+    @property
+    def counts(self) -> RouterCounts:
+        """All that only grows."""
+        return RouterCounts(self.picks, self.engine, self.shared, self.compute)
+
+
+class RouterCounts(NamedTuple):
+    """What a router's counters say, or grew by; names and units are those of `RouterSample`."""
+
+    picks: float = 0
+    engine: float = 0
+    shared: float = 0
+    compute: float = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from llmcache_operator.core.growth import Sample, begins_within, grown, recent, restarted, total
+from llmcache_operator.core.values import CacheCounts, CacheSample, EngineCounts, EngineSample, RouterCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
-    from llmcache_operator.core.values import CacheSample, EngineSample, ScrapeFailure, SelfTestResult
+    from llmcache_operator.core.values import RouterSample, ScrapeFailure, SelfTestResult
+
+S = TypeVar("S", bound=Sample)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +67,44 @@ class OwnRequest:
 class Measurement:
     """Samples of one service. Immutable: every method returns another one.
 
-    Engines are kept by pod UID and in order of time, those of pods that left included until they are out of the
-    window: what they served counts.
+    Samples are kept in order of time, engines and routers by pod UID, LMCache servers by pod name, because that of a
+    StatefulSet survives its pod; those of pods that left included until they are out of the window: what they
+    served counts.
     """
 
     engines: Mapping[str, tuple[EngineSample, ...]] = field(default_factory=dict)
-    cache: CacheSample | None = None
+    caches: Mapping[str, tuple[CacheSample, ...]] = field(default_factory=dict)
+    routers: Mapping[str, tuple[RouterSample, ...]] = field(default_factory=dict)
     failures: Mapping[str, ScrapeFailure] = field(default_factory=dict)
     own: tuple[OwnRequest, ...] = ()
     self_test: SelfTestResult | None = None
 
+    @property
+    def cache(self) -> CacheSample | None:
+        """The newest sample of an LMCache server."""
+        return max((samples[-1] for samples in self.caches.values()), key=lambda sample: sample.at, default=None)
+
     def with_engine(self, sample: EngineSample) -> Measurement:
-        """Add a sample of an engine, which also ends its failure. A model path once learned stays known."""
+        """Add a sample of an engine, which also ends its failure. What was once learned of its run stays known."""
         earlier = self.engines.get(sample.pod_uid, ())
-        if sample.model_path is None and earlier and not _restarted(earlier[-1], sample):
-            sample = replace(sample, model_path=earlier[-1].model_path)
+        if earlier and not restarted(earlier[-1], sample):
+            sample = replace(
+                sample,
+                model_path=sample.model_path or earlier[-1].model_path,
+                version=sample.version or earlier[-1].version,
+            )
         engines = {**self.engines, sample.pod_uid: (*earlier, sample)}
         return replace(self, engines=engines, failures=_without(self.failures, sample.pod))
 
     def with_cache(self, sample: CacheSample, pod: str = "") -> Measurement:
-        """Replace the sample of the LMCache server, which also ends the failure of `pod`."""
-        return replace(self, cache=sample, failures=_without(self.failures, pod))
+        """Add a sample of an LMCache server, which also ends the failure of its pod."""
+        caches = {**self.caches, pod: (*self.caches.get(pod, ()), sample)}
+        return replace(self, caches=caches, failures=_without(self.failures, pod))
+
+    def with_router(self, sample: RouterSample) -> Measurement:
+        """Add a sample of a router, which also ends its failure."""
+        routers = {**self.routers, sample.pod_uid: (*self.routers.get(sample.pod_uid, ()), sample)}
+        return replace(self, routers=routers, failures=_without(self.failures, sample.pod))
 
     def with_failure(self, failure: ScrapeFailure) -> Measurement:
         """Remember why a pod could not be measured."""
@@ -101,83 +122,85 @@ class Measurement:
     def only(self, pods: Collection[str], now: float, window: float) -> Measurement:
         """Forget failures of pods that are not in `pods` (names), and samples that no longer count.
 
-        Of each engine the newest sample from before the window stays: it is where the window's counting begins.
+        Of each pod the newest sample from before the window stays: it is where the window's counting begins.
         """
-        engines = {uid: _recent(samples, now - window) for uid, samples in self.engines.items()}
-        cache = self.cache if self.cache and self.cache.at >= now - window else None
-        failures = {pod: failure for pod, failure in self.failures.items() if pod in pods}
-        # Counting begins with a sample from before the window, so requests from before it still matter.
-        own = tuple(request for request in self.own if request.until >= now - 2 * window)
-        kept = {uid: samples for uid, samples in engines.items() if samples}
-        return replace(self, engines=kept, cache=cache, failures=failures, own=own)
+        since = now - window
+        return replace(
+            self,
+            engines=_recent(self.engines, since),
+            caches=_recent(self.caches, since),
+            routers=_recent(self.routers, since),
+            failures={pod: failure for pod, failure in self.failures.items() if pod in pods},
+            # Counting begins with a sample from before the window, so requests from before it still matter.
+            own=tuple(request for request in self.own if request.until >= since - window),
+        )
+
+    def until(self, at: float) -> Measurement:
+        """Return what was known at an earlier time."""
+        return replace(
+            self, engines=_until(self.engines, at), caches=_until(self.caches, at), routers=_until(self.routers, at)
+        )
 
     def tokens(self, now: float, window: float) -> Tokens:
         """Return the prompt tokens that engines took in during the window, less those the operator sent itself."""
         since = now - window
-        spans = (_span(samples, since).less(self._own(samples, since)) for samples in self.engines.values())
-        return sum(spans, Tokens())
+        return sum((self._tokens(samples, since) for samples in self.engines.values()), Tokens())
 
-    def _own(self, samples: tuple[EngineSample, ...], since: float) -> Tokens:
-        """Return the tokens of own requests that are, or may be, in what one pod's samples count."""
-        kept = _recent(samples, since)
-        if not kept:
-            return Tokens()
-        begin = kept[0].started_at if _is_counted_whole(kept[0], since) and kept[0].started_at else kept[0].at
-        counted = (
-            request.tokens
-            for request in self.own
-            if request.pod_uid == kept[0].pod_uid and request.until > begin and request.since <= kept[-1].at
+    def engine_counts(self, since: float) -> EngineCounts:
+        """Return what all engines counted since a time. Tokens and requests are without the operator's own."""
+        counts = EngineCounts(*_grown(self.engines.values(), since))
+        tokens = sum((self._tokens(samples, since) for samples in self.engines.values()), Tokens())
+        own = sum(len(self._own(samples, since)) for samples in self.engines.values())
+        return counts._replace(
+            computed=tokens.computed,
+            engine_hits=tokens.engine_hits,
+            server_hits=tokens.server_hits,
+            served=max(0, counts.served - own),
+            ended=max(0, counts.ended - own),
+            lookups=max(0, counts.lookups - own),
         )
-        return sum(counted, Tokens())
+
+    def cache_counts(self, since: float) -> CacheCounts:
+        """Return what all LMCache servers counted since a time."""
+        return CacheCounts(*_grown(self.caches.values(), since))
+
+    def router_counts(self, since: float) -> RouterCounts:
+        """Return what all routers counted since a time."""
+        return RouterCounts(*_grown(self.routers.values(), since))
 
     def latest(self, pod_uids: Collection[str]) -> list[EngineSample]:
         """Return the newest sample of each of some pods that has one."""
         return [samples[-1] for uid, samples in sorted(self.engines.items()) if uid in pod_uids]
 
+    def _tokens(self, samples: tuple[EngineSample, ...], since: float) -> Tokens:
+        counts = EngineCounts(*grown(samples, since))
+        whole = Tokens(int(counts.computed), int(counts.engine_hits), int(counts.server_hits))
+        return whole.less(sum((request.tokens for request in self._own(samples, since)), Tokens()))
 
-def _recent(samples: tuple[EngineSample, ...], since: float) -> tuple[EngineSample, ...]:
-    before = [sample for sample in samples if sample.at < since]
-    within = tuple(sample for sample in samples if sample.at >= since)
-    return (*before[-1:], *within) if within else ()
-
-
-def _span(samples: tuple[EngineSample, ...], since: float) -> Tokens:
-    """Return what one pod's counters grew by. Counters that fell began again from 0: the engine restarted."""
-    kept = _recent(samples, since)
-    if not kept:
-        return Tokens()
-    first, total = kept[0], Tokens()
-    if _is_counted_whole(first, since):
-        total = _counted(first)
-    for earlier, later in pairwise(kept):
-        total += _counted(later) if _restarted(earlier, later) else _growth(earlier, later)
-    return total
+    def _own(self, samples: tuple[EngineSample, ...], since: float) -> list[OwnRequest]:
+        """Return the operator's own requests that are, or may be, in what one pod's samples count."""
+        kept = recent(samples, since)
+        if not kept:
+            return []
+        begin = kept[0].started_at if begins_within(kept[0], since) and kept[0].started_at else kept[0].at
+        return [
+            request
+            for request in self.own
+            if request.pod_uid == kept[0].pod_uid and request.until > begin and request.since <= kept[-1].at
+        ]
 
 
-def _is_counted_whole(first: EngineSample, since: float) -> bool:
-    """Whether all that an engine counted before its first sample is of the window too: it started in it."""
-    return first.at >= since and first.started_at is not None and first.started_at >= since
+def _grown(pods: Iterable[tuple[Sample, ...]], since: float) -> tuple[float, ...]:
+    return total(counts for samples in pods if (counts := grown(samples, since)))
 
 
-def _restarted(earlier: EngineSample, later: EngineSample) -> bool:
-    fell = (
-        later.computed < earlier.computed
-        or later.engine_hits < earlier.engine_hits
-        or later.server_hits < earlier.server_hits
-    )
-    return fell or later.started_at != earlier.started_at
+def _recent(pods: Mapping[str, tuple[S, ...]], since: float) -> dict[str, tuple[S, ...]]:
+    return {pod: kept for pod, samples in pods.items() if (kept := recent(samples, since))}
 
 
-def _counted(sample: EngineSample) -> Tokens:
-    return Tokens(sample.computed, sample.engine_hits, sample.server_hits)
-
-
-def _growth(earlier: EngineSample, later: EngineSample) -> Tokens:
-    return Tokens(
-        later.computed - earlier.computed,
-        later.engine_hits - earlier.engine_hits,
-        later.server_hits - earlier.server_hits,
-    )
+def _until(pods: Mapping[str, tuple[S, ...]], at: float) -> dict[str, tuple[S, ...]]:
+    known = {pod: tuple(sample for sample in samples if sample.at <= at) for pod, samples in pods.items()}
+    return {pod: samples for pod, samples in known.items() if samples}
 
 
 def _without(failures: Mapping[str, ScrapeFailure], pod: str) -> Mapping[str, ScrapeFailure]:

@@ -1,18 +1,19 @@
-"""Scrapes of engines and cache servers: a task of its own that never holds up a reconcile.
+"""Scrapes of engines, cache servers and routers: a task of its own that never holds up a reconcile.
 
-Ports and paths: vLLM serves /metrics and /v1/models on its API port; LMCache serves /metrics on its HTTP
-port (its `--prometheus-port` opens nothing).
+Ports and paths: vLLM serves /metrics, /v1/models and /version on its API port; LMCache serves /metrics, /status and
+/lmc_version on its HTTP port (its `--prometheus-port` opens nothing); the router has a private port.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from llmcache_operator.core.parse import cache_sample, engine_sample
+from llmcache_operator.core.parse import DEFAULT_CHUNK, cache_sample, engine_sample, router_sample, version
 from llmcache_operator.core.values import Json, ScrapeFailure, ServiceKey
 from llmcache_operator.core.window import Measurement
 from llmcache_operator.edge.fetching import AT_ONCE, FetchError, client, fetch
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from llmcache_operator.edge.workqueue import WorkQueue
 
 COMPONENT = "app.kubernetes.io/component"
-ENGINE, CACHE_SERVER = "engine", "cache-server"
-PORTS = {ENGINE: 8000, CACHE_SERVER: 8080}
+ENGINE, CACHE_SERVER, ROUTER = "engine", "cache-server", "router"
+PORTS = {ENGINE: 8000, CACHE_SERVER: 8080, ROUTER: 9090}
 
 Fold = Callable[[Measurement], Measurement]
 
@@ -60,7 +61,8 @@ class Scraper:
         self.ran = asyncio.Event()
         """Set once every service was measured, or could not be, for the first time."""
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._models: dict[tuple[str, int], str] = {}
+        self._facts: dict[tuple[str, int], dict[str, str]] = {}
+        """What can't change while a container runs, by pod and restart: answers by path."""
 
     async def run(self) -> None:
         """Scrape for ever."""
@@ -76,7 +78,7 @@ class Scraper:
         keys = self.pods.keys()
         await asyncio.gather(*(self._measure(http, key) for key in keys))
         known = {(str(pod["metadata"]["uid"]), restarts(pod)) for key in keys for pod in self.pods.pods(key)}
-        self._models = {pod: models for pod, models in self._models.items() if pod in known}
+        self._facts = {pod: facts for pod, facts in self._facts.items() if pod in known}
         self.metrics.scraped_at.set(self.clock())
         self.ran.set()
 
@@ -84,8 +86,8 @@ class Scraper:
         resource = self.pods.service(key)
         if resource is None:
             return
-        pods = self.pods.pods(key)
-        folds = await asyncio.gather(*(self._scrape(http, pod) for pod in pods if is_measurable(pod)))
+        pods, chunk = self.pods.pods(key), _chunk(resource)
+        folds = await asyncio.gather(*(self._scrape(http, pod, chunk) for pod in pods if is_measurable(pod)))
         names = frozenset(str(pod["metadata"]["name"]) for pod in pods)
 
         def fold(measurement: Measurement) -> Measurement:
@@ -96,11 +98,11 @@ class Scraper:
         self.book.update(key, resource["metadata"]["uid"], fold)
         self.queue.add(key)
 
-    async def _scrape(self, http: httpx.AsyncClient, pod: Json) -> Fold:
+    async def _scrape(self, http: httpx.AsyncClient, pod: Json, chunk: int) -> Fold:
         component = component_of(pod)
         try:
             async with self._slots:
-                fold = await (self._engine if component == ENGINE else self._cache)(http, pod)
+                fold = await self._sample(http, pod, chunk)
         except (FetchError, ValueError, ArithmeticError, RecursionError) as error:
             # Whoever may run a pod decides what it answers: nothing of that may end the operator.
             self.metrics.scrapes.labels(component, "failed").inc()
@@ -109,21 +111,43 @@ class Scraper:
         self.metrics.scrapes.labels(component, "ok").inc()
         return fold
 
-    async def _engine(self, http: httpx.AsyncClient, pod: Json) -> Fold:
-        name, uid, base = pod["metadata"]["name"], pod["metadata"]["uid"], address(pod)
+    async def _sample(self, http: httpx.AsyncClient, pod: Json, chunk: int) -> Fold:
+        component, base = component_of(pod), address(pod)
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         text = await fetch(http, f"{base}/metrics")
         at = self.clock()
-        # What an engine has loaded can't change without a restart, so it is asked once.
-        run = (uid, restarts(pod))
-        if run not in self._models:
-            self._models[run] = await fetch(http, f"{base}/v1/models")
-        sample = engine_sample(name, uid, at, text, self._models[run])
-        return lambda measurement: measurement.with_engine(sample)
+        if component == ENGINE:
+            models = await self._fact(http, pod, "/v1/models")
+            engine = engine_sample(name, uid, at, text, models, chunk=chunk)
+            engine = replace(engine, version=await self._version(http, pod, "/version"))
+            return lambda measurement: measurement.with_engine(engine)
+        if component == CACHE_SERVER:
+            with contextlib.suppress(FetchError):
+                cache = cache_sample(at, text, await fetch(http, f"{base}/status"))
+                cache = replace(cache, version=await self._version(http, pod, "/lmc_version"))
+                return lambda measurement: measurement.with_cache(cache, name)
+            bare = cache_sample(at, text)
+            return lambda measurement: measurement.with_cache(bare, name)
+        router = router_sample(name, uid, at, text)
+        return lambda measurement: measurement.with_router(router)
 
-    async def _cache(self, http: httpx.AsyncClient, pod: Json) -> Fold:
-        text = await fetch(http, f"{address(pod)}/metrics")
-        sample = cache_sample(self.clock(), text)
-        return lambda measurement: measurement.with_cache(sample, pod["metadata"]["name"])
+    async def _fact(self, http: httpx.AsyncClient, pod: Json, path: str) -> str:
+        """Return what a pod answers at a path, asking once for each start of its container."""
+        facts = self._facts.setdefault((pod["metadata"]["uid"], restarts(pod)), {})
+        if path not in facts:
+            facts[path] = await fetch(http, f"{address(pod)}{path}")
+        return facts[path]
+
+    async def _version(self, http: httpx.AsyncClient, pod: Json, path: str) -> str | None:
+        """Return the version that a pod tells, or None: without it everything else still counts."""
+        with contextlib.suppress(FetchError):
+            return version(await self._fact(http, pod, path))
+        return None
+
+
+def _chunk(resource: Json) -> int:
+    """Return LMCache's chunk size; the API server fills in the default of a field, but not of its parent."""
+    return int(((resource.get("spec") or {}).get("cache") or {}).get("chunkSize") or DEFAULT_CHUNK)
 
 
 def component_of(pod: Json) -> str:
