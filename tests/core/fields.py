@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 ENGINE, CACHE, ROUTER = "Deployment/chat-engine", "StatefulSet/chat-cache", "Deployment/chat-router"
 POLICIES = tuple(f"NetworkPolicy/chat-{part}" for part in ("cache", "engine", "router"))
+OWN_CACHE = (
+    CACHE,
+    "Service/chat-cache",
+    "NetworkPolicy/chat-cache",
+    "PodDisruptionBudget/chat-cache",
+)
 NEAR = {"weight": 1, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname"}}
 HUB = {"model": {"uri": "hf://org/repo"}}
 KEYS = {"router": {"auth": {"apiKeysSecretRef": {"name": "keys"}}}}
@@ -89,6 +95,7 @@ ROWS = {
     **_under(
         "cache",
         {
+            "topology": Row("PerEngine", (*OWN_CACHE, ENGINE, "NetworkPolicy/chat-engine")),
             "memory": Row("16Gi", (CACHE,)),
             "chunkSize": Row(512, (CACHE, ENGINE)),
             "image": Row("cache:2", (CACHE, ENGINE)),
@@ -114,8 +121,6 @@ ROWS = {
     ),
     "networkPolicy": Row("Disabled", POLICIES),
 }
-# Fields that can hold one value only so far.
-SINGLE_VALUED = ("cache.topology",)
 
 
 def leaves(model: type[Model] = ServiceSpec, prefix: str = "") -> Iterator[str]:

@@ -41,6 +41,12 @@ def template(obj: Json) -> Json:
     return dict(obj["spec"]["template"])
 
 
+def templates(objects: tuple[Json, ...]) -> list[tuple[Component, Json]]:
+    """The pod template of each workload, by component."""
+    made = [(obj["metadata"]["labels"], template(obj)) for obj in objects if obj["kind"] in KINDS.values()]
+    return [(Component(labels["app.kubernetes.io/component"]), found) for labels, found in made]
+
+
 def containers_of(objects: tuple[Json, ...]) -> Iterator[Json]:
     for obj in objects:
         if obj["kind"] in KINDS.values():
@@ -103,7 +109,7 @@ def test_no_child_says_anything_empty(spec: dict[str, Any]) -> None:
 @given(specs)
 def test_selectors_find_the_pods_of_their_component_only(spec: dict[str, Any]) -> None:
     made = planned(**spec)
-    pods = {component: template(find(made, kind, component))["metadata"]["labels"] for component, kind in KINDS.items()}
+    pods = {component: pod["metadata"]["labels"] for component, pod in templates(made)}
 
     for obj in made:
         component = Component(obj["metadata"]["labels"]["app.kubernetes.io/component"])
@@ -163,8 +169,8 @@ def test_amounts_are_written_as_the_api_server_keeps_them(spec: dict[str, Any]) 
 def test_pods_meet_the_restricted_pod_security_standard(spec: dict[str, Any]) -> None:
     made = planned(**spec)
 
-    for component, kind in KINDS.items():
-        pod = template(find(made, kind, component))["spec"]
+    for component, made_pod in templates(made):
+        pod = made_pod["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
@@ -181,8 +187,8 @@ def test_pods_meet_the_restricted_pod_security_standard(spec: dict[str, Any]) ->
 def test_every_mount_has_its_volume(spec: dict[str, Any]) -> None:
     made = planned(**spec)
 
-    for component, kind in KINDS.items():
-        pod = template(find(made, kind, component))["spec"]
+    for _, made_pod in templates(made):
+        pod = made_pod["spec"]
         volumes = {volume["name"] for volume in pod.get("volumes", [])}
         mounts = [
             mount

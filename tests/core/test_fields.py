@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmcache_operator.api.cache import Topology
-from tests.core.fields import CACHE, ROWS, SINGLE_VALUED, leaves, with_field
+from tests.core.fields import CACHE, ROWS, leaves, with_field
 from tests.core.samples import MODEL, planned
 
 
@@ -21,7 +20,7 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
 
 
 def test_every_field_of_the_spec_has_its_row() -> None:
-    assert set(leaves()) == {*ROWS, *SINGLE_VALUED}
+    assert set(leaves()) == ROWS.keys()
 
 
 @pytest.mark.parametrize("path", ROWS)
@@ -29,11 +28,6 @@ def test_a_field_changes_exactly_its_children(path: str) -> None:
     row = ROWS[path]
 
     assert changed(row.base, with_field(row.base, path, row.value)) == set(row.changes)
-
-
-def test_only_one_topology_can_be_chosen_so_far() -> None:
-    """With a second one, cache.topology needs a row."""
-    assert [topology.value for topology in Topology] == ["Shared"]
 
 
 def test_a_variable_that_changes_kv_reaches_the_identity_of_engines_too() -> None:

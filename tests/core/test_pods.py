@@ -51,7 +51,7 @@ def option(component: Component, name: str, **spec: Any) -> str:
 
 @pytest.mark.parametrize(
     ("memory", "size", "limit"),
-    [("4Gi", "4", "5530Mi"), ("512Mi", "0.5", "1588Mi"), ("930Gi", "930", "1Ti"), ("1G", "0.931323", "2074Mi")],
+    [("4Gi", "4", "5530Mi"), ("512Mi", "0.5", "1588Mi"), ("930Gi", "930", "1Ti"), ("1G", "0.9313225746", "2074Mi")],
 )
 def test_the_cache_servers_limit_follows_from_its_memory(memory: str, size: str, limit: str) -> None:
     resources = main_container(planned(cache={"memory": memory}), Component.CACHE_SERVER)["resources"]

@@ -14,7 +14,7 @@ from llmcache_operator.core.values import ServiceKey
 from llmcache_operator.edge import fetching, scraping
 from llmcache_operator.edge.measuring import MeasurementBook
 from llmcache_operator.edge.metrics import Metrics
-from llmcache_operator.edge.scraping import Scraper, is_measurable
+from llmcache_operator.edge.scraping import Scraper, measurable
 from llmcache_operator.edge.workqueue import WorkQueue
 
 if TYPE_CHECKING:
@@ -303,12 +303,12 @@ async def test_a_failure_ends_with_the_next_success_or_with_the_pod(monkeypatch:
     }.items(),
 )
 def test_only_pods_that_can_answer_are_asked(what: str, unfit: Json) -> None:
-    assert is_measurable(pod("engine", "e0"))
-    assert not is_measurable(unfit), what
+    assert measurable(pod("engine", "e0")) == ["engine"]
+    assert measurable(unfit) == [], what
 
 
 def test_ipv6_addresses_are_bracketed() -> None:
-    assert scraping.address(pod("engine", "e0", podIP="fd00::1")) == "http://[fd00::1]:8000"
+    assert scraping.address(pod("engine", "e0", podIP="fd00::1"), "engine") == "http://[fd00::1]:8000"
 
 
 async def test_measurements_of_another_service_of_the_same_name_are_not_taken_over() -> None:

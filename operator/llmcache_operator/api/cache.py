@@ -15,6 +15,7 @@ class Topology(StrEnum):
     """Where the LMCache server stands."""
 
     SHARED = "Shared"
+    PER_ENGINE = "PerEngine"
 
 
 class CacheSpec(Model):
@@ -22,7 +23,12 @@ class CacheSpec(Model):
 
     topology: Annotated[
         Topology,
-        Field(description="Shared: one LMCache server that every engine reaches over the network."),
+        Field(
+            description=(
+                "Shared: one LMCache server that every engine reaches over the network. PerEngine: an LMCache server "
+                "in each engine's pod, much faster; without an L2, engines then share nothing."
+            )
+        ),
     ] = Topology.SHARED
     memory: Annotated[
         Quantity,
@@ -35,7 +41,7 @@ class CacheSpec(Model):
                 )
             ),
             description=(
-                "Memory for cached KV in the LMCache server. The pod's memory limit follows from it: 10 % and 1Gi more."
+                "Memory for cached KV in each LMCache server. Its memory limit follows from it: 10 % and 1Gi more."
             ),
         ),
     ] = "4Gi"

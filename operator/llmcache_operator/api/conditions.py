@@ -29,6 +29,7 @@ class Reason(StrEnum):
     SCALED_TO_ZERO = "ScaledToZero"
     PROGRESSING = "Progressing"
     SERVING_WITHOUT_CACHE = "ServingWithoutCache"
+    NOT_SHARED = "NotShared"
     PAUSED = "Paused"
 
     # A part is not there.

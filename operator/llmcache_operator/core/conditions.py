@@ -28,12 +28,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a service as they are now. `sampled` counts engines with a fresh measurement."""
+    """The parts of a service as they are now. `sampled` counts engines with a fresh measurement.
+
+    `shared` says whether engines find what others computed.
+    """
 
     rollouts: Mapping[Component, Rollout]
     findings: tuple[Finding, ...]
     sampled: int
     failures: tuple[ScrapeFailure, ...]
+    shared: bool = True
 
 
 _PART = {
@@ -41,6 +45,12 @@ _PART = {
     Component.CACHE_SERVER: (ConditionType.CACHE_READY, Reason.CACHE_SERVER_NOT_READY, "LMCache servers"),
     Component.ROUTER: (ConditionType.ROUTER_READY, Reason.ROUTER_NOT_READY, "routers"),
 }
+
+
+_NOT_SHARED = (
+    "Each engine has a cache of its own: none finds what another computed, and a pod that goes takes its cache along. "
+    "An L2 (spec.cache.l2) lets them share, and keeps the cache"
+)
 
 
 def verdicts(parts: Parts) -> tuple[Verdict, ...]:
@@ -62,6 +72,8 @@ def _part(component: Component, parts: Parts) -> Verdict:
     count = f"{now.ready} of {now.desired} {noun} ready"
     if now.complete:
         reason = Reason.AVAILABLE if now.desired else Reason.SCALED_TO_ZERO
+        if component is Component.CACHE_SERVER and not parts.shared:
+            reason, count = Reason.NOT_SHARED, f"{count}. {_NOT_SHARED}"
         return Verdict(kind, status=True, reason=reason, message=count)
     for finding in parts.findings:
         if finding.component == component.value:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.core.identity import identity
 from llmcache_operator.core.moment import seconds
+from llmcache_operator.core.sidecar import cache_server_name
 from llmcache_operator.core.target import COMPONENT_LABEL, Component, Target
 from llmcache_operator.core.values import ScrapeFailure
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # One lost scrape is noise; three in a row are a pod that can't be measured.
 PATIENCE_SCRAPES = 3
+_SERVER_PODS = (Component.CACHE_SERVER, Component.ENGINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,10 @@ def coverage(target: Target, observed: Observed, measurement: Measurement, now: 
         for pod, since in engines
         if pod["metadata"]["uid"] not in fresh and now - since > patience
     ]
-    if measurement.cache is None or measurement.cache.at <= now - patience:
-        servers = _ready(observed, Component.CACHE_SERVER)
-        missing += [pod["metadata"]["name"] for pod, since in servers if now - since > patience]
+    known = {name for name, samples in measurement.caches.items() if samples[-1].at > now - patience}
+    servers = [found for component in _SERVER_PODS for found in _ready(observed, component)]
+    named = {cache_server_name(pod): since for pod, since in servers}
+    missing += [name for name, since in named.items() if name and name not in known and now - since > patience]
     sampled = sum(pod["metadata"]["uid"] in fresh for pod, _ in engines)
     return Coverage(sampled, tuple(_failure(name, measurement, now) for name in sorted(missing)))
 
@@ -61,8 +64,9 @@ def cache_status(target: Target, ready: int, covered: Coverage, measurement: Mea
         cache |= {"hitRatePercent": hits, "tiers": {"engine": engine, "server": hits - engine}}
     if reused:
         cache["tokensReused"] = sum(reused)
-    if measurement.cache is not None:
-        cache["usedPercent"] = round(100 * min(1.0, measurement.cache.usage_ratio))
+    if ratios := [samples[-1].usage_ratio for samples in measurement.caches.values()]:
+        # Of all servers, which are of equal size.
+        cache["usedPercent"] = round(100 * min(1.0, sum(ratios) / len(ratios)))
     return cache
 
 

@@ -11,6 +11,8 @@ from llmcache_operator.core.diagnosis import diagnose
 from llmcache_operator.core.measured import Coverage, cache_status, coverage
 from llmcache_operator.core.reconcile import Decision, child
 from llmcache_operator.core.rollout import Rollout, rollout
+from llmcache_operator.core.sharing import shares
+from llmcache_operator.core.sidecar import servers_ready
 from llmcache_operator.core.target import Component, Target
 from llmcache_operator.core.values import Json, Observed, Outcome, Rejection, Settings, Transition
 
@@ -79,8 +81,12 @@ def _parts(target: Target, observed: Observed, rejections: Sequence[Rejection], 
         component: rollout(child(observed.children, kind, target.name(component)), _desired(target, component))
         for component, kind in _KINDS.items()
     }
+    if Component.CACHE_SERVER not in target.components:
+        engines = rollouts[Component.ENGINE].desired
+        rollouts[Component.CACHE_SERVER] = Rollout(engines, servers_ready(observed.pods), settled=True)
     return Parts(
         rollouts=rollouts,
+        shared=shares(target.spec.cache),
         findings=diagnose(observed, rejections, now),
         sampled=covered.sampled,
         failures=covered.failures,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from llmcache_operator.api.cache import Topology
 from llmcache_operator.api.service import API_VERSION, GROUP, KIND
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ class Target:
     uid: str
     spec: ServiceSpec
     settings: Settings
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The kinds of pods that this service has."""
+        beside = self.spec.cache.topology is Topology.PER_ENGINE
+        return tuple(kind for kind in Component if not (beside and kind is Component.CACHE_SERVER))
 
     @property
     def engine_image(self) -> str:

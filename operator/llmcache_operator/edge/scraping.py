@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from llmcache_operator.core.parse import DEFAULT_CHUNK, cache_sample, engine_sample, router_sample, version
+from llmcache_operator.core.sidecar import cache_server_name, server_beside
 from llmcache_operator.core.values import Json, ScrapeFailure, ServiceKey
 from llmcache_operator.core.window import Measurement
 from llmcache_operator.edge.fetching import AT_ONCE, FetchError, client, fetch
@@ -87,8 +88,9 @@ class Scraper:
         if resource is None:
             return
         pods, chunk = self.pods.pods(key), _chunk(resource)
-        folds = await asyncio.gather(*(self._scrape(http, pod, chunk) for pod in pods if is_measurable(pod)))
-        names = frozenset(str(pod["metadata"]["name"]) for pod in pods)
+        due = [(pod, component) for pod in pods for component in measurable(pod)]
+        folds = await asyncio.gather(*(self._scrape(http, pod, component, chunk) for pod, component in due))
+        names = frozenset(name for pod in pods for name in (str(pod["metadata"]["name"]), cache_server_name(pod)))
 
         def fold(measurement: Measurement) -> Measurement:
             for add in folds:
@@ -98,50 +100,49 @@ class Scraper:
         self.book.update(key, resource["metadata"]["uid"], fold)
         self.queue.add(key)
 
-    async def _scrape(self, http: httpx.AsyncClient, pod: Json, chunk: int) -> Fold:
-        component = component_of(pod)
+    async def _scrape(self, http: httpx.AsyncClient, pod: Json, component: str, chunk: int) -> Fold:
         try:
             async with self._slots:
-                fold = await self._sample(http, pod, chunk)
+                fold = await self._sample(http, pod, component, chunk)
         except (FetchError, ValueError, ArithmeticError, RecursionError) as error:
             # Whoever may run a pod decides what it answers: nothing of that may end the operator.
             self.metrics.scrapes.labels(component, "failed").inc()
-            failure = ScrapeFailure(pod["metadata"]["name"], self.clock(), str(error))
+            failure = ScrapeFailure(_name(pod, component), self.clock(), str(error))
             return lambda measurement: measurement.with_failure(failure)
         self.metrics.scrapes.labels(component, "ok").inc()
         return fold
 
-    async def _sample(self, http: httpx.AsyncClient, pod: Json, chunk: int) -> Fold:
-        component, base = component_of(pod), address(pod)
-        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+    async def _sample(self, http: httpx.AsyncClient, pod: Json, component: str, chunk: int) -> Fold:
+        base = address(pod, component)
+        name, uid = _name(pod, component), pod["metadata"]["uid"]
         text = await fetch(http, f"{base}/metrics")
         at = self.clock()
         if component == ENGINE:
-            models = await self._fact(http, pod, "/v1/models")
+            models = await self._fact(http, pod, component, "/v1/models")
             engine = engine_sample(name, uid, at, text, models, chunk=chunk)
-            engine = replace(engine, version=await self._version(http, pod, "/version"))
+            engine = replace(engine, version=await self._version(http, pod, component, "/version"))
             return lambda measurement: measurement.with_engine(engine)
         if component == CACHE_SERVER:
             with contextlib.suppress(FetchError):
                 cache = cache_sample(at, text, await fetch(http, f"{base}/status"))
-                cache = replace(cache, version=await self._version(http, pod, "/lmc_version"))
+                cache = replace(cache, version=await self._version(http, pod, component, "/lmc_version"))
                 return lambda measurement: measurement.with_cache(cache, name)
             bare = cache_sample(at, text)
             return lambda measurement: measurement.with_cache(bare, name)
         router = router_sample(name, uid, at, text)
         return lambda measurement: measurement.with_router(router)
 
-    async def _fact(self, http: httpx.AsyncClient, pod: Json, path: str) -> str:
-        """Return what a pod answers at a path, asking once for each start of its container."""
+    async def _fact(self, http: httpx.AsyncClient, pod: Json, component: str, path: str) -> str:
+        """Return what a pod answers at a path, asking once for each start of its main container."""
         facts = self._facts.setdefault((pod["metadata"]["uid"], restarts(pod)), {})
         if path not in facts:
-            facts[path] = await fetch(http, f"{address(pod)}{path}")
+            facts[path] = await fetch(http, f"{address(pod, component)}{path}")
         return facts[path]
 
-    async def _version(self, http: httpx.AsyncClient, pod: Json, path: str) -> str | None:
+    async def _version(self, http: httpx.AsyncClient, pod: Json, component: str, path: str) -> str | None:
         """Return the version that a pod tells, or None: without it everything else still counts."""
         with contextlib.suppress(FetchError):
-            return version(await self._fact(http, pod, path))
+            return version(await self._fact(http, pod, component, path))
         return None
 
 
@@ -156,13 +157,13 @@ def component_of(pod: Json) -> str:
     return str(labels.get(COMPONENT, ""))
 
 
-def is_measurable(pod: Json) -> bool:
-    """Whether a pod is one that has metrics and has got far enough to serve them."""
+def measurable(pod: Json) -> list[str]:
+    """Return which programs of a pod have metrics and have got far enough to serve them, by component."""
     component = component_of(pod)
-    if component not in PORTS or pod["metadata"].get("deletionTimestamp"):
-        return False
-    status = pod.get("status") or {}
-    return bool(status.get("podIP")) and bool(_container(pod, component).get("started"))
+    if component not in PORTS or pod["metadata"].get("deletionTimestamp") or not (pod.get("status") or {}).get("podIP"):
+        return []
+    found = [component] if _container(pod, component).get("started") else []
+    return [*found, CACHE_SERVER] if server_beside(pod).get("started") else found
 
 
 def restarts(pod: Json) -> int:
@@ -170,11 +171,15 @@ def restarts(pod: Json) -> int:
     return int(_container(pod, component_of(pod)).get("restartCount") or 0)
 
 
-def address(pod: Json) -> str:
-    """Return the base URL of what a pod serves its metrics on."""
+def address(pod: Json, component: str) -> str:
+    """Return the base URL of what a program of a pod serves its metrics on."""
     ip = pod["status"]["podIP"]
     host = f"[{ip}]" if ":" in ip else ip
-    return f"http://{host}:{PORTS[component_of(pod)]}"
+    return f"http://{host}:{PORTS[component]}"
+
+
+def _name(pod: Json, component: str) -> str:
+    return cache_server_name(pod) if component == CACHE_SERVER else str(pod["metadata"]["name"])
 
 
 def _container(pod: Json, name: str) -> Json:

@@ -24,7 +24,7 @@ def build(target: Target, live_engine: Json | None) -> tuple[Json, ...]:
         *router_access.build(target),
         *network.build(target),
         *topology.children(target),
-        *engine.build(target, topology, live_engine),
+        *engine.build(target, topology.engine_parts(target), live_engine),
         *router.build(target),
         *budget.build(target),
         *monitoring.build(target),

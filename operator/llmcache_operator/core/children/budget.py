@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.target import Component, Target
-
 if TYPE_CHECKING:
+    from llmcache_operator.core.target import Component, Target
     from llmcache_operator.core.values import Json
 
 
@@ -15,7 +14,7 @@ def build(target: Target) -> tuple[Json, ...]:
 
     Pods that are not ready may always be evicted: a broken one protects nothing.
     """
-    return tuple(_budget(target, component) for component in Component)
+    return tuple(_budget(target, component) for component in target.components)
 
 
 def _budget(target: Target, component: Component) -> Json:

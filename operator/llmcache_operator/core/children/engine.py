@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.api.service import GROUP
 from llmcache_operator.api.spec import Device
-from llmcache_operator.core.children import pods
+from llmcache_operator.core.children import pods, server
 from llmcache_operator.core.children.model_source import ModelSource, model_source
 from llmcache_operator.core.content import owns_replicas
 from llmcache_operator.core.identity import identity
-from llmcache_operator.core.quantity import to_bytes
+from llmcache_operator.core.quantity import MEBI, in_mebi, to_bytes
 from llmcache_operator.core.target import Component, Target
 
 if TYPE_CHECKING:
-    from llmcache_operator.core.children.topology import CacheTopology
+    from llmcache_operator.core.children.parts import EngineParts
     from llmcache_operator.core.values import Json
 
 HTTP_PORT = 8000
 RUN = "/llmcache/run"
 CPU_KV_CACHE = "1Gi"
+# What vLLM's own processes share there, beside cached KV.
+OWN_SHARED_MEMORY = 256 * MEBI
 IDENTITY_ANNOTATION = f"{GROUP}/cache-identity"
 # The gate writes to model-path the link under which it put the model. The link's name carries the cache identity
 # and a fingerprint of the weights, because LMCache keys KV by the path that vLLM was given. Init containers don't run
@@ -36,10 +38,10 @@ exec vllm serve "$(cat {RUN}/model-path)" "$@"
 """
 
 
-def build(target: Target, topology: CacheTopology, live: Json | None) -> tuple[Json, ...]:
+def build(target: Target, cache: EngineParts, live: Json | None) -> tuple[Json, ...]:
     """Return the headless Service and the Deployment."""
     service = pods.headless_service(target, Component.ENGINE, [pods.service_port("http", HTTP_PORT, "http")])
-    return (service, _deployment(target, topology, live))
+    return (service, _deployment(target, cache, live))
 
 
 def replicas(target: Target, live: Json | None) -> int | None:
@@ -55,7 +57,7 @@ def replicas(target: Target, live: Json | None) -> int | None:
     return wanted
 
 
-def _deployment(target: Target, topology: CacheTopology, live: Json | None) -> Json:
+def _deployment(target: Target, cache: EngineParts, live: Json | None) -> Json:
     count = replicas(target, live)
     return {
         "apiVersion": "apps/v1",
@@ -66,7 +68,7 @@ def _deployment(target: Target, topology: CacheTopology, live: Json | None) -> J
             "selector": {"matchLabels": target.selector(Component.ENGINE)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": _rollout(count)},
             "progressDeadlineSeconds": 3600,
-            "template": _template(target, topology),
+            "template": _template(target, cache),
         },
     }
 
@@ -76,35 +78,53 @@ def _rollout(count: int | None) -> Json:
     return {"maxSurge": 1, "maxUnavailable": 0} if count == 1 else {"maxSurge": 0, "maxUnavailable": 1}
 
 
-def _template(target: Target, topology: CacheTopology) -> Json:
+def _template(target: Target, cache: EngineParts) -> Json:
     source = model_source(target)
     spec: Json = {
-        "initContainers": [*source.fetch, _gate(target, topology, source)],
-        "containers": [_engine(target, topology, source)],
+        "initContainers": [*source.fetch, *cache.sidecars, _gate(target, cache, source)],
+        "containers": [_engine(target, cache, source)],
         "volumes": [
             source.volume,
             {"name": "run", "emptyDir": {}},
             {"name": "tmp", "emptyDir": {}},
-            {"name": "shm", "emptyDir": {"medium": "Memory"}},
+            _shared_memory(cache),
+            *cache.volumes,
         ],
     }
     notes = {IDENTITY_ANNOTATION: identity(target)}
     return pods.pod_template(target, Component.ENGINE, target.spec.engine.template, spec, notes)
 
 
-def _gate(target: Target, topology: CacheTopology, source: ModelSource) -> Json:
+def _shared_memory(cache: EngineParts) -> Json:
+    """Return the volume of /dev/shm. Its limit is also its size, and LMCache looks whether its pool fits in."""
+    limit = {"sizeLimit": in_mebi(cache.shared_memory + OWN_SHARED_MEMORY)} if cache.shared_memory else {}
+    return {"name": "shm", "emptyDir": {"medium": "Memory", **limit}}
+
+
+def _resources(target: Target, cache: EngineParts) -> Json:
+    """Return what the user asks for, with room under the memory limit for cached KV in shared memory.
+
+    The kernel charges a page of shared memory to whichever container touches it first, and engines write to it.
+    """
+    made = pods.resources(target.spec.engine.resources)
+    limits = made.get("resources", {}).get("limits", {})
+    if cache.shared_memory and "memory" in limits:
+        limits["memory"] = in_mebi(to_bytes(limits["memory"]) + cache.shared_memory)
+    return made
+
+
+def _gate(target: Target, cache: EngineParts, source: ModelSource) -> Json:
     """Return the init container that links the model and waits for the cache server.
 
     An engine that starts while no server answers never becomes healthy (measured, vLLM 0.32 with lmcache 0.5.6).
     """
-    host, mp_port = topology.address(target)
     return {
         "name": "gate",
         "image": target.settings.router_image,
         "imagePullPolicy": target.settings.image_pull_policy,
         "command": ["llmcache-gate"],
         "args": [
-            *("--cache", f"{host}:{mp_port}"),
+            *("--cache", f"{cache.host}:{server.MP_PORT}"),
             *("--source", source.folder),
             *("--identity", identity(target)),
             *("--link-dir", RUN),
@@ -117,17 +137,17 @@ def _gate(target: Target, topology: CacheTopology, source: ModelSource) -> Json:
     }
 
 
-def _engine(target: Target, topology: CacheTopology, source: ModelSource) -> Json:
+def _engine(target: Target, cache: EngineParts, source: ModelSource) -> Json:
     engine = target.spec.engine
     return {
         "name": "engine",
         "image": target.engine_image,
         "imagePullPolicy": target.settings.image_pull_policy,
         "command": ["/bin/sh", "-c", COMMAND.format(folder=source.folder), "vllm"],
-        "args": [*_args(target, topology), *engine.args],
+        "args": [*_args(target, cache), *engine.args],
         "env": pods.environment(_env(target), engine.env),
         "ports": [pods.port("http", HTTP_PORT)],
-        **pods.resources(engine.resources),
+        **_resources(target, cache),
         "securityContext": pods.container_security(read_only_root=False),
         # An hour for large models to load; a crash ends the pod at once in any case.
         "startupProbe": pods.http_probe("/health", "http", period=2, failures=1800),
@@ -144,7 +164,7 @@ def _engine(target: Target, topology: CacheTopology, source: ModelSource) -> Jso
     }
 
 
-def _args(target: Target, topology: CacheTopology) -> list[str]:
+def _args(target: Target, cache: EngineParts) -> list[str]:
     """Return the operator's own arguments for `vllm serve` (vLLM 0.32).
 
     Its default shutdown timeout of 0 leaves clients of a running stream hanging until the pod is killed (measured).
@@ -153,7 +173,7 @@ def _args(target: Target, topology: CacheTopology) -> list[str]:
     args = [
         *("--served-model-name", target.served_name, "--port", str(HTTP_PORT)),
         *("--dtype", engine.dtype.value, "--block-size", str(engine.block_size)),
-        *("--enable-prefix-caching", "--kv-transfer-config", _connector(target, topology)),
+        *("--enable-prefix-caching", "--kv-transfer-config", _connector(cache)),
         *("--shutdown-timeout", str(pods.drain_seconds(engine.template))),
     ]
     if engine.max_model_len is not None:
@@ -168,11 +188,12 @@ def _args(target: Target, topology: CacheTopology) -> list[str]:
     return args
 
 
-def _connector(target: Target, topology: CacheTopology) -> str:
+def _connector(cache: EngineParts) -> str:
+    reached = {"lmcache.mp.host": f"tcp://{cache.host}", "lmcache.mp.port": server.MP_PORT}
     config = {
         "kv_connector": "LMCacheMPConnector",
         "kv_role": "kv_both",
-        "kv_connector_extra_config": topology.connector(target),
+        "kv_connector_extra_config": reached | cache.connector,
     }
     return json.dumps(config, separators=(",", ":"))
 

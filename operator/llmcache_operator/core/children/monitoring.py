@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmcache_operator.core.children import per_engine
 from llmcache_operator.core.target import COMPONENT_LABEL, SERVICE_LABEL, Component, Target
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 POD_MONITOR = ("monitoring.coreos.com/v1", "PodMonitor")
 # Names of the ports that serve /metrics: see the builders of the pods.
-_PORTS = {Component.ENGINE: "http", Component.CACHE_SERVER: "http", Component.ROUTER: "private"}
+_PORTS = {Component.ENGINE: ["http"], Component.CACHE_SERVER: ["http"], Component.ROUTER: ["private"]}
 # What rules and dashboard group by, beside the `namespace` and `pod` that the prometheus-operator adds by itself.
 _LABELS = {SERVICE_LABEL: "llmcs", COMPONENT_LABEL: "component"}
 
@@ -24,11 +25,14 @@ def build(target: Target) -> tuple[Json, ...]:
     settings = target.settings
     if not settings.pod_monitors or POD_MONITOR not in settings.optional_kinds:
         return ()
-    return tuple(_monitor(target, component) for component in Component)
+    return tuple(_monitor(target, component) for component in target.components)
 
 
 def _monitor(target: Target, component: Component) -> Json:
     metadata = target.metadata(component)
+    ports = _PORTS[component]
+    if component is Component.ENGINE and Component.CACHE_SERVER not in target.components:
+        ports = [*ports, per_engine.HTTP_PORT_NAME]
     metadata["labels"] = dict(target.settings.pod_monitor_labels) | metadata["labels"]
     return {
         "apiVersion": POD_MONITOR[0],
@@ -38,10 +42,11 @@ def _monitor(target: Target, component: Component) -> Json:
             "selector": {"matchLabels": target.selector(component)},
             "podMetricsEndpoints": [
                 {
-                    "port": _PORTS[component],
+                    "port": port,
                     "path": "/metrics",
                     "relabelings": [_relabeled(label, name) for label, name in _LABELS.items()],
                 }
+                for port in ports
             ],
         },
     }

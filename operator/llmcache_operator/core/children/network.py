@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmcache_operator.api.fields import Switch
-from llmcache_operator.core.children import engine, router, shared
+from llmcache_operator.core.children import engine, router, server
 from llmcache_operator.core.target import Component, Target
 
 if TYPE_CHECKING:
@@ -17,20 +17,22 @@ if TYPE_CHECKING:
 
 
 def build(target: Target) -> tuple[Json, ...]:
-    """Return one NetworkPolicy a component, or none where the user does without."""
+    """Return one NetworkPolicy for each kind of pods, or none where the user does without.
+
+    Where the cache server is in the engine's pod, its MP port listens on the loopback address only.
+    """
     if target.spec.network_policy is Switch.DISABLED:
         return ()
     watchers = _watchers(target)
     engines, routers = _pods(target, Component.ENGINE), _pods(target, Component.ROUTER)
-    return (
-        _policy(
-            target,
-            Component.CACHE_SERVER,
-            [_allow([engines], shared.MP_PORT), _allow(watchers, shared.HTTP_PORT)],
-        ),
-        _policy(target, Component.ENGINE, [_allow([routers, *watchers], engine.HTTP_PORT)]),
-        _policy(target, Component.ROUTER, [_allow([], router.HTTP_PORT), _allow(watchers, router.PRIVATE_PORT)]),
-    )
+    watched = [_allow(watchers, server.HTTP_PORT)]
+    beside = Component.CACHE_SERVER not in target.components
+    ingress = {
+        Component.CACHE_SERVER: [_allow([engines], server.MP_PORT), *watched],
+        Component.ENGINE: [_allow([routers, *watchers], engine.HTTP_PORT), *(watched if beside else [])],
+        Component.ROUTER: [_allow([], router.HTTP_PORT), _allow(watchers, router.PRIVATE_PORT)],
+    }
+    return tuple(_policy(target, component, ingress[component]) for component in target.components)
 
 
 def _policy(target: Target, component: Component, ingress: list[Json]) -> Json:

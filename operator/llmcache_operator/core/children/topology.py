@@ -1,13 +1,15 @@
-"""Where the LMCache server stands, behind one interface, so that other shapes can join."""
+"""Where the LMCache servers stand, behind one interface."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
 from llmcache_operator.api.cache import Topology
+from llmcache_operator.core.children.per_engine import PerEngine
 from llmcache_operator.core.children.shared import Shared
 
 if TYPE_CHECKING:
+    from llmcache_operator.core.children.parts import EngineParts
     from llmcache_operator.core.target import Target
     from llmcache_operator.core.values import Json
 
@@ -16,16 +18,13 @@ class CacheTopology(Protocol):
     """How engines and LMCache servers are placed."""
 
     def children(self, target: Target) -> tuple[Json, ...]:
-        """Return the objects that the servers need."""
+        """Return the objects that servers of their own pods need."""
 
-    def address(self, target: Target) -> tuple[str, int]:
-        """Return host and port at which an engine finds its server's MP port."""
-
-    def connector(self, target: Target) -> Json:
-        """Return `kv_connector_extra_config` of the engines' connector."""
+    def engine_parts(self, target: Target) -> EngineParts:
+        """Return what the engine pods need."""
 
 
-_TOPOLOGIES: dict[Topology, CacheTopology] = {Topology.SHARED: Shared()}
+_TOPOLOGIES: dict[Topology, CacheTopology] = {Topology.SHARED: Shared(), Topology.PER_ENGINE: PerEngine()}
 
 
 def topology_of(target: Target) -> CacheTopology:

@@ -1,0 +1,71 @@
+"""The container of an LMCache server, wherever it stands (lmcache 0.5.6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmcache_operator.core.children import pods
+from llmcache_operator.core.quantity import GIBI, canonical, in_mebi
+from llmcache_operator.core.sizing import sizing
+
+if TYPE_CHECKING:
+    from llmcache_operator.core.target import Target
+    from llmcache_operator.core.values import Json
+
+NAME = "cache-server"
+MP_PORT = 5555
+HTTP_PORT = 8080
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - a pod's own address, behind a NetworkPolicy
+LOOPBACK = "127.0.0.1"
+
+
+def memory_limit(cache_memory: int) -> int:
+    """Return the memory limit, in bytes, of a server that holds `cache_memory` bytes of KV.
+
+    Measured: lmcache 0.5.6 uses 0.5 GiB beside the part of its pool that it has touched.
+    """
+    return cache_memory + cache_memory // 10 + GIBI
+
+
+def arguments(target: Target, *, host: str, more: tuple[str, ...] = ()) -> list[str]:
+    """Return the arguments of `lmcache server`, whose MP port is bound to `host`.
+
+    The size is in GiB and may be a fraction; without shared memory up to 20 GiB of it are touched at start (measured),
+    so that a pod which can't have its memory says so at once.
+    """
+    return [
+        *("--host", host, "--port", str(MP_PORT)),
+        *("--http-host", ANY_ADDRESS, "--http-port", str(HTTP_PORT)),
+        *("--l1-size-gb", f"{sizing(target.spec).server_bytes / GIBI:.10g}"),
+        *("--eviction-policy", "LRU", "--chunk-size", str(target.spec.cache.chunk_size)),
+        *more,
+    ]
+
+
+def container(target: Target, args: list[str], *, http: str, tmp: str, mounts: tuple[Json, ...] = ()) -> Json:
+    """Return the container. `http` names its HTTP port, `tmp` the volume that it may write to."""
+    memory = in_mebi(memory_limit(sizing(target.spec).server_bytes))
+    own = {
+        "HOME": "/tmp",  # noqa: S108 - an emptyDir of this pod
+        "USER": "llmcache",
+        "PYTHONHASHSEED": "0",
+        "LMCACHE_TRACK_USAGE": "false",
+        "LMCACHE_DISABLE_BANNER": "1",
+        "DO_NOT_TRACK": "1",
+    }
+    cpu = canonical(target.spec.cache.cpu)
+    return {
+        "name": NAME,
+        "image": target.cache_server_image,
+        "imagePullPolicy": target.settings.image_pull_policy,
+        "command": ["lmcache", "server"],
+        "args": args,
+        "env": pods.environment(own, target.spec.cache.env),
+        "ports": [pods.port(http, HTTP_PORT)],
+        "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}},
+        "securityContext": pods.container_security(read_only_root=True),
+        "startupProbe": pods.http_probe("/healthcheck", http, period=1, failures=300),
+        "livenessProbe": pods.http_probe("/healthcheck", http, period=10, failures=6, timeout=10),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": tmp, "mountPath": "/tmp"}, *mounts],  # noqa: S108 - likewise
+    }

@@ -1,0 +1,140 @@
+"""Where LMCache servers stand, and what that makes of the pods."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from llmcache_operator.api.conditions import Reason
+from llmcache_operator.core.measured import Coverage, cache_status, coverage
+from llmcache_operator.core.outcome import outcome
+from llmcache_operator.core.reconcile import decide
+from llmcache_operator.core.target import Component
+from llmcache_operator.core.values import CacheSample, Observed
+from llmcache_operator.core.window import Measurement
+from tests.core.samples import NOW, SETTINGS, condition_of, find, live, planned, pod, resource, target
+
+if TYPE_CHECKING:
+    from llmcache_operator.core.values import Json
+
+GIB = 1 << 30
+PER_ENGINE: dict[str, Any] = {"topology": "PerEngine", "memory": "2Gi"}
+
+
+def engine_pod(**spec: Any) -> Json:
+    made: Json = find(planned(**{"cache": PER_ENGINE} | spec), "Deployment", Component.ENGINE)["spec"]["template"]
+    return dict(made["spec"])
+
+
+def named(containers: list[Json], name: str) -> Json:
+    return next(container for container in containers if container["name"] == name)
+
+
+def connector(spec: Json) -> Json:
+    args: list[str] = named(spec["containers"], "engine")["args"]
+    config: Json = json.loads(args[args.index("--kv-transfer-config") + 1])["kv_connector_extra_config"]
+    return config
+
+
+def test_the_server_starts_before_the_engine_and_stops_after_it() -> None:
+    """A native sidecar: the kubelet goes on to the next init container once its startup probe has passed."""
+    sidecar, gate = engine_pod()["initContainers"]
+
+    assert (sidecar["name"], gate["name"]) == ("cache-server", "gate")
+    assert sidecar["restartPolicy"] == "Always"
+    assert sidecar["startupProbe"]["httpGet"]["path"] == "/healthcheck"
+    assert "readinessProbe" not in sidecar, "an engine serves on while its server restarts"
+
+
+def test_the_port_that_unpickles_is_on_loopback_only() -> None:
+    spec = engine_pod()
+    sidecar, gate = spec["initContainers"]
+    args = sidecar["args"]
+
+    assert args[args.index("--host") + 1] == "127.0.0.1"
+    assert [port["containerPort"] for port in sidecar["ports"]] == [8080]
+    assert gate["args"][:2] == ["--cache", "127.0.0.1:5555"]
+    assert connector(spec)["lmcache.mp.host"] == "tcp://127.0.0.1"
+
+
+def test_kv_moves_through_the_shared_memory_of_the_pod() -> None:
+    spec = engine_pod()
+    args = spec["initContainers"][0]["args"]
+    shm = named(spec["volumes"], "shm")["emptyDir"]
+
+    assert args[args.index("--shm-name") + 1]
+    assert "--no-l1-use-lazy" in args
+    assert connector(spec)["lmcache.mp.mp_transfer_mode"] == "engine_driven"
+    assert shm == {"medium": "Memory", "sizeLimit": "2304Mi"}
+    for container in (spec["initContainers"][0], named(spec["containers"], "engine")):
+        (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "shm"]
+        assert mount["mountPath"].endswith("/shm")
+
+
+def test_either_container_may_be_charged_for_the_shared_memory() -> None:
+    spec = engine_pod(engine={"resources": {"requests": {"memory": "4Gi"}, "limits": {"memory": "6Gi"}}})
+
+    assert named(spec["containers"], "engine")["resources"] == {
+        "requests": {"memory": "4Gi"},
+        "limits": {"memory": "8Gi"},
+    }
+    assert spec["initContainers"][0]["resources"]["limits"]["memory"] == "3277Mi"
+    assert "limits" not in named(engine_pod()["containers"], "engine").get("resources", {})
+
+
+def test_no_pod_of_its_own_is_left_for_the_server() -> None:
+    names = {(obj["kind"], obj["metadata"]["name"]) for obj in planned(cache=PER_ENGINE)}
+
+    assert not {name for name in names if name[1] == "chat-cache"}
+
+
+def test_who_measures_reaches_the_server_in_the_engine_pod_and_nobody_else() -> None:
+    rules = find(planned(cache=PER_ENGINE), "NetworkPolicy", Component.ENGINE)["spec"]["ingress"]
+    peers = {rule["ports"][0]["port"]: rule["from"] for rule in rules}
+
+    assert set(peers) == {8000, 8080}
+    assert all("namespaceSelector" in peer for peer in peers[8080])
+
+
+def beside(name: str, *, ready: bool = True) -> Json:
+    server = {"name": "cache-server", "started": ready, "ready": ready, "restartCount": 0, "state": {"running": {}}}
+    return pod(Component.ENGINE, name, initContainerStatuses=[server])
+
+
+def status_of(*pods: Json, replicas: int = 2) -> Json:
+    service = resource(engine={"replicas": replicas}, cache=PER_ENGINE)
+    decision = decide(Observed(service), SETTINGS)
+    children = tuple(live(obj) for obj in decision.plan.apply)
+    observed = Observed(service, children, pods)
+    return outcome(decision, observed, (), Measurement(), NOW).status
+
+
+def test_without_an_l2_the_status_says_that_engines_share_nothing() -> None:
+    cache = condition_of(status_of(beside("e0"), beside("e1"))["conditions"], "CacheReady")
+
+    assert (cache["status"], cache["reason"]) == ("True", Reason.NOT_SHARED)
+    assert cache["message"].startswith("2 of 2 LMCache servers ready")
+    assert "spec.cache.l2" in cache["message"]
+
+
+def test_a_server_that_is_down_beside_its_engine_is_missed() -> None:
+    cache = condition_of(status_of(beside("e0"), beside("e1", ready=False))["conditions"], "CacheReady")
+
+    assert cache["status"] == "False"
+    assert cache["message"].startswith("1 of 2 LMCache servers ready")
+
+
+def test_servers_beside_engines_are_measured_each() -> None:
+    service = target(cache=PER_ENGINE)
+    measured = Measurement().with_cache(CacheSample(NOW, 0.5, 100, 3), "e0/cache-server")
+    found = coverage(service, Observed(resource(), pods=(beside("e0"), beside("e1"))), measured, NOW)
+
+    assert "e1/cache-server" in [failure.pod for failure in found.failures]
+    assert "e0/cache-server" not in [failure.pod for failure in found.failures]
+
+
+def test_use_is_told_over_all_servers() -> None:
+    one = Measurement().with_cache(CacheSample(NOW - 9, 0.5, 100, 3), "a")
+    both = one.with_cache(CacheSample(NOW, 0.1, 20, 1), "b")
+
+    assert cache_status(target(cache=PER_ENGINE), 2, Coverage(2, ()), both, NOW)["usedPercent"] == 30
