@@ -20,6 +20,19 @@ REAP_SECONDS = 120.0
 """Without a ping, after which a registration is dropped (lmcache's --worker-reap-timeout-seconds)."""
 
 
+@dataclass(frozen=True)
+class Asker:
+    """What of an engine is part of its keys: the path of its model, its tensor parallelism, and its chunk size."""
+
+    model: str
+    world: int
+    chunk_tokens: int
+
+    def key(self, chunk: bytes) -> bytes:
+        """Return the key of a chunk."""
+        return f"{self.model}@{self.world}@".encode() + chunk
+
+
 @dataclass
 class CacheServer:
     """One server. `capacity` is in chunks of `chunk_tokens` tokens."""
@@ -30,7 +43,7 @@ class CacheServer:
     up: bool = True
     instances: dict[int, dict[str, Any]] = field(default_factory=dict)
     pinged: dict[int, float] = field(default_factory=dict)
-    totals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    totals: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     started: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
@@ -60,29 +73,32 @@ class CacheServer:
             if time.monotonic() - at > REAP_SECONDS:
                 del self.instances[instance], self.pinged[instance]
 
-    def look_up(self, model: str, chain: list[bytes], chunk_tokens: int) -> int:
-        """Count the leading chunks that are held; none of those that an engine cuts in another size."""
-        fits = chunk_tokens == self.chunk_tokens
-        hits = next(
-            (n for n, key in enumerate(chain) if not fits or model.encode() + key not in self._held), len(chain)
-        )
-        self.totals["lookups_requests", model] += 1
-        self.totals["lookup_requested_tokens", model] += len(chain) * self.chunk_tokens
+    def look_up(self, asker: Asker, chain: list[bytes]) -> int:
+        """Count the leading chunks that are held, of those who share a path, tensor parallelism and chunk size."""
+        self.totals["lookups_requests", asker.model, ""] += 1
+        known = any((m["model_name"], m["world_size"]) == (asker.model, asker.world) for m in self.instances.values())
+        if not known or not chain:
+            reason = "empty_chunk_hashes" if known else "no_gpu_context"
+            self.totals["lookup_early_exit_requests", asker.model, reason] += 1
+            return 0
+        held = asker.chunk_tokens == self.chunk_tokens
+        hits = next((n for n, key in enumerate(chain) if not held or asker.key(key) not in self._held), len(chain))
+        self.totals["lookup_requested_tokens", asker.model, ""] += len(chain) * self.chunk_tokens
         for name in ("lookup_hit_tokens", "lookup_hit_l1_tokens"):
-            self.totals[name, model] += hits * self.chunk_tokens
-        self.totals["lookup_hit_l1_keys", model] += hits
+            self.totals[name, asker.model, ""] += hits * self.chunk_tokens
+        self.totals["lookup_hit_l1_keys", asker.model, ""] += hits
         return hits
 
-    def store(self, model: str, chain: list[bytes]) -> None:
+    def store(self, asker: Asker, chain: list[bytes]) -> None:
         """Hold chunks; what was used longest ago goes first."""
-        for key in reversed(chain):
-            name = model.encode() + key
-            self.totals["l1_write_chunks", ""] += name not in self._held
-            self._held[name] = None
-            self._held.move_to_end(name)
+        for chunk in reversed(chain):
+            key = asker.key(chunk)
+            self.totals["l1_write_chunks", "", ""] += key not in self._held
+            self._held[key] = None
+            self._held.move_to_end(key)
         while len(self._held) > self.capacity:
             self._held.popitem(last=False)
-            self.totals["l1_evicted_chunks", ""] += 1
+            self.totals["l1_evicted_chunks", "", ""] += 1
 
     def metrics(self) -> str:
         """Render /metrics."""
@@ -92,20 +108,25 @@ class CacheServer:
             f'lmcache_mp_l1_memory_usage_bytes{{backend="dram",l1_tag="_default"}} {len(self._held) * CHUNK_BYTES}',
             f'lmcache_mp_l1_usage_ratio{{backend="dram",l1_tag="_default"}} {len(self._held) / self.capacity}',
         ]
-        for (name, model), value in sorted(self.totals.items()):
+        for (name, model, reason), value in sorted(self.totals.items()):
             labels = f'cache_salt="",model_name="{model}"' if model else 'l1_tag="_default"'
+            labels += f',reason="{reason}"' if reason else ""
             lines.append(f"lmcache_mp_{name}_total{{{labels}}} {value}")
         return "\n".join(lines) + "\n"
 
     def answer(self, path: str) -> str | None:
         """Return the body of a GET, or None where there is no such page."""
+        l1 = {"is_healthy": True, "total_object_count": len(self._held)}
         status = {
             "is_healthy": True,
             "engine_type": "MPCacheServer",
             "chunk_size": self.chunk_tokens,
             "hash_algorithm": "blake3",
             "active_sessions": 0,
-            "storage_manager": {"is_healthy": True},
+            "storage_manager": {
+                "is_healthy": True,
+                "l1_managers": {"_default": {"total_object_count": len(self._held)}},
+            },
             "active_prefetch_jobs": 0,
             "registered_non_cuda_instance_ids": list(self.instances),
             "non_cuda_context_meta": {str(instance): meta for instance, meta in self.instances.items()},

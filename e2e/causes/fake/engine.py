@@ -15,6 +15,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from e2e.causes.fake.cache_server import Asker
 from e2e.causes.fake.metrics import SOURCES, EngineMetrics
 from tests.fakes.vllm import TOKEN_CHARS, Lru, Speeds, hash_chain
 
@@ -75,15 +76,15 @@ class Engine:
         if self.up and self.registers and self._connected():
             self.server.ping(self.instance, self.root, self.block_tokens, self.world_size)
 
-    async def ask(self, text: str) -> Answer:
-        """Take a prompt in; takes the time that this costs."""
+    async def ask(self, text: str, salt: str = "") -> Answer:
+        """Take a prompt in; takes the time that this costs. Nothing is shared between salts."""
         metrics, begun = self.metrics, time.monotonic()
         metrics.waiting.inc()
         async with self._prefill:
             metrics.waiting.dec()
             started = time.monotonic()
             with metrics.running.track_inprogress():
-                sources = self._take(text)
+                sources = self._take(text, salt)
                 await asyncio.sleep(sources[0] / self.speeds.prefill + sources[2] / self.speeds.reload)
         metrics.queue.observe(started - begun)
         metrics.prefill.observe(time.monotonic() - started)
@@ -104,8 +105,7 @@ class Engine:
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer a completion or chat completion of one token."""
-        text = request.get("prompt") or "".join(message["content"] for message in request["messages"])
-        answer = await self.ask(text)
+        answer = await self.ask(_text(request), request.get("cache_salt") or "")
         tokens, token = sum(answer.sources), max(answer.top, key=lambda key: answer.top[key])
         choice = {
             "index": 0,
@@ -125,18 +125,19 @@ class Engine:
     def _connected(self) -> bool:
         return self.reaches_server and self.server.up
 
-    def _take(self, text: str) -> tuple[int, int, int]:
+    def _take(self, text: str, salt: str) -> tuple[int, int, int]:
         tokens = max(1, len(text) // TOKEN_CHARS)
-        blocks, chunks = hash_chain(text, self.block_tokens), hash_chain(text, self.chunk_tokens)
+        blocks, chunks = (_salted(hash_chain(text, size), salt) for size in (self.block_tokens, self.chunk_tokens))
+        asker = Asker(self.root, self.world_size, self.chunk_tokens)
         local = min(self._cache.matched(blocks) * self.block_tokens, tokens - 1)
-        found = self.server.look_up(self.root, chunks, self.chunk_tokens) if self._connected() else 0
+        found = self.server.look_up(asker, chunks) if self._connected() else 0
         held = found * self.chunk_tokens
         self.metrics.look_ups.observe(0.004 if self._connected() else LOOK_UP_TIMEOUT)
         usable = self._connected() and self.instance in self.server.instances
         external = max(0, min(held, tokens - 1) - local) if usable else 0
         self._cache.touch(blocks)
         if usable:
-            self.server.store(self.root, chunks)
+            self.server.store(asker, chunks)
         return tokens - local - external, local, external
 
     def _count(self, sources: tuple[int, int, int]) -> None:
@@ -154,6 +155,19 @@ class Engine:
         metrics.request_tokens.observe(tokens)
         metrics.computed_tokens.observe(sources[0])
 
-    def _top(self, text: str, *, wrong: bool) -> dict[str, float]:
+    @staticmethod
+    def _top(text: str, *, wrong: bool) -> dict[str, float]:
         seed = hashlib.blake2b(f"{text}{wrong}".encode(), digest_size=5).digest()
-        return {f" w{byte}": -0.5 - rank for rank, byte in enumerate(dict.fromkeys(seed))}
+        return {f"token_id:{byte}": -0.5 - rank for rank, byte in enumerate(dict.fromkeys(seed))}
+
+
+def _salted(chain: list[bytes], salt: str) -> list[bytes]:
+    return [salt.encode() + key for key in chain]
+
+
+def _text(request: dict[str, Any]) -> str:
+    """Return a prompt as text: of token ids, four characters for each."""
+    if "messages" in request:
+        return "".join(message["content"] for message in request["messages"])
+    prompt = request["prompt"]
+    return prompt if isinstance(prompt, str) else "".join(f"{token:04x}" for token in prompt)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from e2e.causes.real.live import Live
 
 EFFECTIVE = "CacheEffective"
-RATE = "4mbit"
+RATE = "40mbit"
 
 
 def _traffic(**fields: object) -> Callable[[Live], None]:
