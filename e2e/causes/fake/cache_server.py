@@ -123,10 +123,7 @@ class CacheServer:
             "chunk_size": self.chunk_tokens,
             "hash_algorithm": "blake3",
             "active_sessions": 0,
-            "storage_manager": {
-                "is_healthy": True,
-                "l1_managers": {"_default": {"total_object_count": len(self._held)}},
-            },
+            "storage_manager": {"is_healthy": True, "l1_managers": {"_default": l1}},
             "active_prefetch_jobs": 0,
             "registered_non_cuda_instance_ids": list(self.instances),
             "non_cuda_context_meta": {str(instance): meta for instance, meta in self.instances.items()},
