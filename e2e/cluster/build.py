@@ -34,6 +34,11 @@ def ensure(modules: Sequence[GoModule] = MODULES) -> dict[str, Path]:
     return paths(modules)
 
 
+def built(modules: Sequence[GoModule] = MODULES) -> bool:
+    """Whether the cache has every binary of the modules."""
+    return all(_folder(module).exists() for module in modules)
+
+
 def paths(modules: Sequence[GoModule] = MODULES) -> dict[str, Path]:
     """Return where every binary of the modules lies once it is built, by name."""
     return {binary: _folder(module) / binary for module in modules for binary in module.binaries}

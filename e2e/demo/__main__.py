@@ -45,7 +45,8 @@ def main() -> None:
 def run(name: str, begin: float) -> None:
     """Bring everything up, show the cache at work, and say what to try next."""
     _heading("1. A real Kubernetes, without Docker")
-    cluster = lifecycle.up(name)
+    with images.built_ahead():
+        cluster = lifecycle.up(name)
     _heading("2. Images, and the operator")
     refs = images.ensure(name)
     install(cluster.kubeconfig, refs, OPERATOR_ARGS)

@@ -1,6 +1,7 @@
 """`python -m e2e.images build|ensure|refs`."""
 
 import argparse
+import signal
 import sys
 
 from e2e.cluster.console import console
@@ -12,6 +13,8 @@ from e2e.images.spec import IMAGES, refs
 def main() -> None:
     """Run one command; a ClusterError becomes a message and exit status 1."""
     arguments = _parser().parse_args()
+    # Whoever is asked to end takes along what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         _run(arguments)
     except ClusterError as error:

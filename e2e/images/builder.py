@@ -16,7 +16,8 @@ from e2e.images.spec import BASE, IMAGES, Image, ref, staged
 
 _BUILD_SECONDS = 1800
 _SAVE_SECONDS = 600
-_TOOLS = {"buildah": "buildah", "debootstrap": "debootstrap"}
+TOOLS = {"buildah": "buildah", "debootstrap": "debootstrap"}
+"""Debian package -> the program that shows it is installed."""
 # Where this machine says how it reaches the network; a build sees the same, and none of it enters an image.
 _HOST_SETTINGS = ("/etc/resolv.conf", "/etc/ssl/certs", "/etc/pip.conf", "/etc/uv")
 
@@ -38,7 +39,7 @@ class Buildah:
     """Builds with buildah into a store of its own in the user's cache, on a base image made by debootstrap."""
 
     def __init__(self) -> None:
-        packages.ensure(_TOOLS)
+        packages.ensure(TOOLS)
         self._folder = cache_folder() / "buildah"
         (self._folder / "tmp").mkdir(parents=True, exist_ok=True)
 

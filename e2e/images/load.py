@@ -48,13 +48,18 @@ def ensure_kind(name: str, *, engine: str = "docker") -> dict[str, str]:
     return refs()
 
 
+def lacking(images: Sequence[Image] = select(())) -> list[Image]:
+    """Return those of the images, or of all, that the clusters' cache lacks."""
+    known = cluster_images.available()
+    return [image for image in images if ref(image) not in known]
+
+
 @contextmanager
 def _lacking(images: Sequence[Image]) -> Iterator[tuple[Sequence[Image], Path]]:
     with _alone():
-        known = cluster_images.available()
-        lacking = [image for image in images if ref(image) not in known]
-        with staged(IMAGES.values() if lacking else ()) as context:
-            yield lacking, context
+        wanted = lacking(images)
+        with staged(IMAGES.values() if wanted else ()) as context:
+            yield wanted, context
 
 
 @contextmanager

@@ -5,7 +5,8 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from e2e.cluster.console import console
@@ -17,11 +18,14 @@ _GRACE_SECONDS = 10
 _TAIL_BYTES = 4000
 
 
-def logged(command: Sequence[str], doing: str, *, seconds: float, env: Mapping[str, str] | None = None) -> None:
-    """Run the command with its output in a log of the cache folder; show what it does and for how long.
+@contextmanager
+def running(
+    command: Sequence[str], doing: str, *, seconds: float, env: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Run the command beside the body, with its output in a log of the cache folder; then wait for its end.
 
-    Raises ClusterError, with what was being done, the last lines and the log's path, if it fails or takes longer
-    than `seconds`.
+    While it is waited for, people see what it does and for how long. Raises ClusterError, with what was being done,
+    the last lines and the log's path, if it fails or takes longer than `seconds`. If the body fails, it is ended.
     """
     log = _log(doing)
     begin = time.monotonic()
@@ -33,6 +37,7 @@ def logged(command: Sequence[str], doing: str, *, seconds: float, env: Mapping[s
         subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, process_group=0) as run,
     ):
         try:
+            yield
             _watch(run, doing, log, begin + seconds)
         except BaseException:
             _end(run)
@@ -40,6 +45,12 @@ def logged(command: Sequence[str], doing: str, *, seconds: float, env: Mapping[s
     if run.returncode != 0:
         raise ClusterError(f"{doing} failed ({run.returncode}); the log is {log} and ends with:\n{_tail(log, 15)}")
     console.print(f"[green]✓[/green] {doing} [dim]{time.monotonic() - begin:.1f} s[/dim]")
+
+
+def logged(command: Sequence[str], doing: str, *, seconds: float, env: Mapping[str, str] | None = None) -> None:
+    """Run the command and wait for its end; otherwise like `running`."""
+    with running(command, doing, seconds=seconds, env=env):
+        pass
 
 
 def _watch(run: subprocess.Popen[bytes], doing: str, log: Path, until: float) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from e2e.cluster.errors import ClusterError
 from e2e.images.progress import logged
+from e2e.images.progress import running as running_beside
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +48,25 @@ def running(pid: int) -> bool:
         return False
     # A child whose parent has ended waits for process 1 to collect it.
     return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_a_program_beside_a_body_that_fails_is_ended(tmp_path: Path) -> None:
+    script = f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 1000"
+
+    def fail_once_it_runs() -> None:
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.02)
+        raise KeyError
+
+    with pytest.raises(KeyError), running_beside(["sh", "-c", script], "building", seconds=60):
+        fail_once_it_runs()
+    assert not running(int((tmp_path / "pid").read_text()))
+
+
+def test_a_failure_beside_a_body_is_told_after_it(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ClusterError, match=r"building failed \(3\)"),
+        running_beside(["sh", "-c", "exit 3"], "building", seconds=60),
+    ):
+        (tmp_path / "body").touch()
+    assert (tmp_path / "body").exists()
