@@ -57,7 +57,7 @@ def test_the_wheel_holds_the_two_packages_and_nothing_else(tmp_path: Path) -> No
     names = [Path(name) for name in zipfile.ZipFile(wheel).namelist()]
     tops = {name.parts[0] for name in names if not name.parts[0].endswith(".dist-info")}
     assert tops == {"llmcache_operator", "llmcache_runtime"}
-    assert not [name for name in names if "test" in name.parts[-1]]
+    assert not [name for name in names if name.parts[-1].startswith("test_") or "tests" in name.parts]
 
 
 def test_generated_files_are_what_the_models_say() -> None:

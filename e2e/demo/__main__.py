@@ -57,7 +57,8 @@ def run(name: str, begin: float) -> None:
     console.print(Text(text, style="dim"))
     service = yaml.safe_load(text)
     kube.apply(text)
-    _wait_ready(kube, service["metadata"]["name"])
+    for kind in ("Ready", "CacheSharingVerified"):
+        _wait_for(kube, service["metadata"]["name"], kind)
     _heading("4. A chat through the router, with the openai client")
     _chat(kube, service["metadata"]["name"], service["spec"]["model"]["servedName"])
     _heading("5. The same prompt asked of the other engine")
@@ -71,23 +72,23 @@ def _heading(text: str) -> None:
     console.print(f"\n[bold]{text}[/bold]")
 
 
-def _wait_ready(kube: Kube, service: str) -> None:
-    """Wait for Ready, and show what the resource says meanwhile."""
+def _wait_for(kube: Kube, service: str, kind: str) -> None:
+    """Wait for a condition, and show what the resource says meanwhile."""
     begin = time.monotonic()
     with Live(console=console, refresh_per_second=2) as live:
 
-        def ready() -> bool:
-            found = condition(kube.get("llmcs", service), "Ready")
+        def holds() -> bool:
+            found = condition(kube.get("llmcs", service), kind)
             waited = time.monotonic() - begin
             said = found.get("message", "waiting for the operator")
-            live.update(Text(f"{waited:4.0f} s  Ready={found.get('status', 'Unknown')}  {said}"))
+            live.update(Text(f"{waited:4.0f} s  {kind}={found.get('status', 'Unknown')}  {said}"))
             if not found and waited > SILENT_SECONDS:
                 raise TimeoutError(
                     f"the operator says nothing of llmcs/{service}: kubectl logs -n {NAMESPACE} deployment/{DEPLOYMENT}"
                 )
             return found.get("status") == "True"
 
-        wait_until(f"llmcs/{service} is Ready (kubectl describe llmcs {service})", ready, seconds=START_SECONDS)
+        wait_until(f"llmcs/{service} is {kind} (kubectl describe llmcs {service})", holds, seconds=START_SECONDS)
 
 
 def _engines(kube: Kube, service: str) -> list[str]:

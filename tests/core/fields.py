@@ -101,6 +101,7 @@ ROWS = {
             "image": Row("cache:2", (CACHE, ENGINE)),
             "env": Row([{"name": "LMCACHE_LOG_LEVEL", "value": "DEBUG"}], (CACHE,)),
             "cpu": Row("2000m", (CACHE,)),
+            "selfTest": Row("Disabled", ()),
             **_template(CACHE),
         },
     ),

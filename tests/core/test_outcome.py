@@ -84,7 +84,10 @@ def test_a_service_without_measurements_has_no_rates() -> None:
 def test_the_first_look_at_a_fresh_service_sets_every_condition() -> None:
     fresh = reconciled(children={})
 
-    assert names(fresh) == {"Ready", "EnginesReady", "CacheReady", "RouterReady", "MetricsAvailable", "Reconciling"}
+    assert names(fresh) == {
+        *("Ready", "EnginesReady", "CacheReady", "RouterReady", "MetricsAvailable", "CacheSharingVerified"),
+        "Reconciling",
+    }
     assert of(fresh, "Ready")[0] == "False"
     assert of(fresh, "MetricsAvailable")[0] == "Unknown"
 

@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmcache_operator.core.values import Json, ServiceKey, Settings
+from llmcache_operator.core.values import Json, SelfTest, ServiceKey, Settings
 from llmcache_operator.edge.errors import RetryLaterError
 from llmcache_operator.edge.events import Recorder
 from llmcache_operator.edge.intent import MARK
@@ -28,6 +28,14 @@ def service(**spec: Any) -> Json:
         "metadata": {"name": KEY.name, "namespace": KEY.namespace},
         "spec": {"model": {"uri": "pvc://models/smol"}, "engine": {"replicas": 2}, **spec},
     }
+
+
+class NoSelfTests:
+    """This cluster's pods are none that could be asked."""
+
+    def start(self, test: SelfTest) -> None:
+        """See `SelfTests`."""
+        raise AssertionError(f"a self-test of {test.key}, which has no engines")
 
 
 @dataclass
@@ -53,6 +61,7 @@ class World:
             MeasurementBook(),
             recorder,
             Metrics(),
+            NoSelfTests(),
             clock=self.clock,
             jitter=lambda: 0.5,
         )

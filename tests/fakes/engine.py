@@ -25,6 +25,8 @@ def prompt_text(body: dict[str, Any]) -> str:
     if "messages" in body:
         return "".join(f"<{m['role']}>{content_text(m.get('content'))}" for m in body["messages"])
     prompt = body.get("prompt", body.get("input", ""))
+    if isinstance(prompt, list) and all(isinstance(token, int) for token in prompt):
+        return "".join(f"{token:04x}" for token in prompt)
     return prompt if isinstance(prompt, str) else json.dumps(prompt)
 
 
@@ -128,17 +130,21 @@ class Connection(asyncio.Protocol):
         engine.requests.append(request)
         engine.running += 1
         try:
-            tokens, cached = await engine.prefill(prompt_text(request))
+            found = await engine.prefill(prompt_text(request), request.get("cache_salt", ""))
+            details = {"cached_tokens": found.cached} if engine.tells_cached else None
             usage = {
-                "prompt_tokens": tokens,
+                "prompt_tokens": found.tokens,
                 "completion_tokens": request.get("max_tokens", 16),
-                "prompt_tokens_details": {"cached_tokens": cached},
+                "prompt_tokens_details": details,
             }
             if request.get("stream"):
                 await self.stream(path, request, usage)
             else:
                 await self.decode(usage["completion_tokens"])
-                self.send(200, json.dumps(self.completion(path, usage)).encode())
+                answer = self.completion(path, usage)
+                if count := request.get("logprobs"):
+                    answer["choices"][0]["logprobs"] = {"top_logprobs": [found.top(count)]}
+                self.send(200, json.dumps(answer).encode())
         finally:
             engine.running -= 1
 
@@ -224,11 +230,11 @@ class Served:
         self.server, self.connections = again.server, again.connections
 
 
-async def serve(engine: Engine, port: int = 0) -> Served:
+async def serve(engine: Engine, port: int = 0, host: str = "127.0.0.1") -> Served:
     """Listen on loopback; port 0 takes a free one."""
     connections: set[Connection] = set()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(engine, connections), "127.0.0.1", port, backlog=4096)
+    server = await loop.create_server(lambda: Connection(engine, connections), host, port, backlog=4096)
     return Served(engine, server.sockets[0].getsockname()[1], server, connections)
 
 

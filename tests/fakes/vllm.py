@@ -26,14 +26,17 @@ class Fault(StrEnum):
     DIE = "die"  # cuts the stream after three tokens, in the middle of an event
     REFUSE = "refuse"  # admission refused: 503
     GARBAGE = "garbage"  # answers what is not HTTP
+    STORES_NOTHING = "stores nothing"  # nothing that it computes reaches the shared tier
+    SPOILS_KV = "spoils kv"  # what it stores in the shared tier is something else
+    STUCK = "stuck"  # its counters of prompt tokens stand still
 
 
 class Lru:
-    """A bounded set, least recently used out first."""
+    """A bounded set, least recently used out first, of items that each carry whose KV they are."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._items: OrderedDict[bytes, None] = OrderedDict()
+        self._items: OrderedDict[bytes, str] = OrderedDict()
 
     def matched(self, chain: list[bytes]) -> int:
         """Count leading items that are held."""
@@ -42,22 +45,45 @@ class Lru:
                 return index
         return len(chain)
 
-    def touch(self, chain: list[bytes]) -> None:
-        """Hold a chain; its tail is forgotten first."""
+    def touch(self, chain: list[bytes], kv: str = "") -> None:
+        """Hold a chain; its tail is forgotten first. What is held already stays what it is."""
         for item in reversed(chain):
-            self._items[item] = None
+            self._items.setdefault(item, kv)
             self._items.move_to_end(item)
         while len(self._items) > self._capacity:
             self._items.popitem(last=False)
 
+    def count(self) -> int:
+        """Count what is held."""
+        return len(self._items)
 
-def hash_chain(text: str, tokens: int) -> list[bytes]:
-    """Hash each full block of `tokens` tokens together with what precedes it."""
-    size, state, chain = tokens * TOKEN_CHARS, hashlib.blake2b(digest_size=8), []
+    def kv(self, item: bytes) -> str:
+        """Tell whose KV an item carries."""
+        return self._items[item]
+
+
+def hash_chain(text: str, tokens: int, key: str = "") -> list[bytes]:
+    """Hash each full block of `tokens` tokens together with what precedes it, beginning with a key."""
+    size, state, chain = tokens * TOKEN_CHARS, hashlib.blake2b(key.encode(), digest_size=8), []
     for start in range(0, len(text) - size + 1, size):
         state.update(text[start : start + size].encode())
         chain.append(state.digest())
     return chain
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """Tokens of a prompt, how many of them came from a cache, and what the answer follows from."""
+
+    tokens: int
+    cached: int
+    meaning: str
+
+    def top(self, count: int) -> dict[str, float]:
+        """Return that many candidates for the next token, likeliest first, as vLLM names them by id."""
+        digest = hashlib.blake2b(self.meaning.encode(), digest_size=2 * count).digest()
+        ids = (int.from_bytes(digest[2 * index : 2 * index + 2]) for index in range(count))
+        return {f"token_id:{token}": -0.5 - rank for rank, token in enumerate(ids)}
 
 
 @dataclass
@@ -71,7 +97,12 @@ class Speeds:
 
 @dataclass
 class Engine:
-    """One engine and what it was asked."""
+    """One engine and what it was asked.
+
+    Its answers follow from prompt, `weights` and the KV that it takes, and from its `accent`, which is not in KV. `key`
+    is what its keys in the shared tier begin with, as LMCache's do with the model path. What it computes reaches that
+    tier `store_delay` seconds later.
+    """
 
     name: str = "engine"
     model: str = "fake"
@@ -79,6 +110,11 @@ class Engine:
     cache_tokens: int = 200_000
     shared: Lru | None = None
     fault: Fault = Fault.NONE
+    weights: str = "w1"
+    key: str = ""
+    tells_cached: bool = True
+    accent: str = ""
+    store_delay: float = 0.0
     requests: list[dict[str, Any]] = field(default_factory=list)
     heads: list[dict[str, str]] = field(default_factory=list)
     down: bool = False
@@ -103,30 +139,39 @@ class Engine:
         self._cache = Lru(self.cache_tokens // BLOCK_TOKENS)
         self.started = time.time()
 
-    async def prefill(self, text: str) -> tuple[int, int]:
-        """Take the time that the prompt costs; give its tokens and how many came from a cache."""
+    async def prefill(self, text: str, salt: str = "") -> Prefilled:
+        """Take the time that the prompt costs; tell its tokens, how many were cached, and what follows from it."""
         begun = time.monotonic()
         self.waiting += 1
         try:
             async with self._prefill:
                 tokens = max(1, len(text) // TOKEN_CHARS)
-                blocks, chunks = hash_chain(text, BLOCK_TOKENS), hash_chain(text, CHUNK_TOKENS)
+                blocks, chunks = hash_chain(text, BLOCK_TOKENS, salt), hash_chain(text, CHUNK_TOKENS, self.key + salt)
                 local = self._cache.matched(blocks) * BLOCK_TOKENS
                 held = self.shared.matched(chunks) * CHUNK_TOKENS if self.shared else 0
                 external = max(0, held - local)
                 compute = tokens - local - external
                 factor = 10 if self.fault is Fault.SLOW else 1
                 await asyncio.sleep(factor * (compute / self.speeds.prefill + external / self.speeds.reload))
+                kv = self.shared.kv(chunks[0]) if self.shared and external else self.weights
                 self._cache.touch(blocks)
-                if self.shared:
-                    self.shared.touch(chunks)
+                self._store(chunks)
         finally:
             self.waiting -= 1
-        for source, count in zip(self.sources, (compute, local, external), strict=True):
-            self.sources[source] += count
+        if self.fault is not Fault.STUCK:
+            for source, count in zip(self.sources, (compute, local, external), strict=True):
+                self.sources[source] += count
         self.ttft_sum += time.monotonic() - begun
         self.ttft_count += 1
-        return tokens, local + external
+        return Prefilled(tokens, local + external, f"{text}|{self.weights}|{kv}|{self.accent}")
+
+    def _store(self, chunks: list[bytes]) -> None:
+        if self.shared and self.fault is not Fault.STORES_NOTHING:
+            kv = "garbage" if self.fault is Fault.SPOILS_KV else self.weights
+            if self.store_delay:
+                asyncio.get_running_loop().call_later(self.store_delay, self.shared.touch, chunks, kv)
+            else:
+                self.shared.touch(chunks, kv)
 
     def external_queries(self) -> int:
         """Count the tokens asked of the shared tier; none without one."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from llmcache_operator.api.fields import Model, Quantity, rule, rules
+from llmcache_operator.api.fields import Model, Quantity, Switch, rule, rules
 from llmcache_operator.api.pods import Env, PodTemplate
 
 
@@ -63,3 +63,13 @@ class CacheSpec(Model):
     template: Annotated[PodTemplate, Field(description="A partial pod template for the LMCache server's pod.")] = (
         PodTemplate()
     )
+    self_test: Annotated[
+        Switch,
+        Field(
+            description=(
+                "Enabled: the operator tries whether engines find and understand each other's KV, with two short "
+                "prompts per engine after a rollout and then every few hours, while no request waits there. The "
+                "condition CacheSharingVerified tells the result."
+            )
+        ),
+    ] = Switch.ENABLED

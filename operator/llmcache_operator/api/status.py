@@ -47,6 +47,22 @@ class TiersStatus(Model):
     server: Annotated[Percent | None, Field(description="Percent from the LMCache server.")] = None
 
 
+class SelfTestStatus(Model):
+    """What the condition CacheSharingVerified is about."""
+
+    at: Annotated[
+        str | None,
+        Field(
+            json_schema_extra={"format": "date-time"},
+            description="When it was found: of the latest self-test that went well, or the first that did not.",
+        ),
+    ] = None
+    fleet: Annotated[
+        str | None,
+        Field(max_length=64, description="Hash of the pods that took part; others are tested again."),
+    ] = None
+
+
 class CacheStatus(Model):
     """Whether the cache works, measured on the engines' own counters."""
 
@@ -71,6 +87,9 @@ class CacheStatus(Model):
     ] = None
     used_percent: Annotated[Percent | None, Field(description="Percent of cache.memory in use.")] = None
     window: Annotated[str | None, Field(max_length=16, description="Time over which rates are taken.")] = None
+    self_test: Annotated[
+        SelfTestStatus | None, Field(description="What the condition CacheSharingVerified is about.")
+    ] = None
     sampled_engines: Annotated[str | None, Field(max_length=32, description="Engines measured / engines ready.")] = None
 
 

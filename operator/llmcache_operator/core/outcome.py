@@ -11,6 +11,7 @@ from llmcache_operator.core.diagnosis import diagnose
 from llmcache_operator.core.measured import Coverage, cache_status, coverage
 from llmcache_operator.core.reconcile import Decision, child
 from llmcache_operator.core.rollout import Rollout, rollout
+from llmcache_operator.core.selftest import Standing, standing
 from llmcache_operator.core.sharing import shares
 from llmcache_operator.core.sidecar import servers_ready
 from llmcache_operator.core.target import Component, Target
@@ -40,6 +41,7 @@ def outcome(
     """Return the status to show. `observed` holds the children as the last writes left them."""
     previous: Json = observed.resource.get("status", {})
     generation: int = observed.resource["metadata"]["generation"]
+    tested: Standing | None = None
     if decision.target is None:
         found: Sequence[Verdict] = _invalid(decision.error or "")
         status: Json = {key: previous[key] for key in ("url", "engines", "cache") if key in previous}
@@ -47,16 +49,18 @@ def outcome(
         covered = coverage(decision.target, observed, measurement, now)
         parts = _parts(decision.target, observed, rejections, covered, now)
         engines = parts.rollouts[Component.ENGINE]
-        found = [*verdicts(parts), *_paused(decision)]
+        tested = standing(decision.target, observed, _settled(parts), measurement, now)
+        found = [*verdicts(parts), tested.verdict, *_paused(decision)]
         status = {
             "url": router.url(decision.target),
             "engines": _engines(decision.target, engines),
-            "cache": cache_status(decision.target, engines.ready, covered, measurement, now),
+            "cache": cache_status(decision.target, engines.ready, covered, measurement, now) | tested.status,
         }
     conditions = as_conditions(found, previous.get("conditions", []), generation, now)
     status = {"observedGeneration": generation, "conditions": conditions} | status
     moving = any(verdict.type is ConditionType.RECONCILING for verdict in found)
-    return Outcome(status, _transitions(previous, status), PROGRESS_SECONDS if moving else None)
+    due = tested.due if tested else None
+    return Outcome(status, _transitions(previous, status), PROGRESS_SECONDS if moving else None, due)
 
 
 def _invalid(error: str) -> list[Verdict]:
@@ -97,6 +101,12 @@ def _desired(target: Target, component: Component) -> int | None:
     if component is Component.ENGINE:
         return target.spec.engine.replicas
     return target.spec.router.replicas if component is Component.ROUTER else 1
+
+
+def _settled(parts: Parts) -> int | None:
+    """Return how many engines there are once all of them and the LMCache server are as wanted, or None before."""
+    engines, server = parts.rollouts[Component.ENGINE], parts.rollouts[Component.CACHE_SERVER]
+    return engines.desired if engines.complete and server.complete else None
 
 
 def _engines(target: Target, now: Rollout) -> Json:

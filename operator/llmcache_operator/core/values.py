@@ -253,6 +253,27 @@ class SelfTestResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfTest:
+    """A self-test that is due: which pods take part, in the order of the ring, and what to ask of them.
+
+    A prompt has `chunk` fresh tokens and `tail` that repeat some of them. `left_out` engines are too busy to be asked,
+    and so is one that runs `busy` requests by then. `last` is the latest result about the same fleet.
+    """
+
+    key: ServiceKey
+    uid: str
+    model: str
+    fleet: str
+    engines: tuple[Json, ...]
+    servers: tuple[Json, ...]
+    chunk: int
+    tail: int
+    busy: int
+    left_out: int = 0
+    last: SelfTestResult | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One cause of trouble: which component it stops (None: the service as a whole), its reason, what to tell people.
 
@@ -276,11 +297,12 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a reconcile ends with: the status to show, the Events to post, when to look again."""
+    """What a reconcile ends with: the status, Events to post, when to look again, and a self-test if one is due."""
 
     status: Json
     transitions: tuple[Transition, ...] = ()
     requeue_after: float | None = None
+    self_test: SelfTest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +326,7 @@ class Settings:
     window: int = 300
     scrape_interval: int = 15
     measure_write_interval: int = 60
+    self_test_interval: int = 21600
     pod_monitors: bool = True
     pod_monitor_labels: tuple[tuple[str, str], ...] = ()
     optional_kinds: frozenset[Kind] = frozenset()

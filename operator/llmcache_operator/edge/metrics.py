@@ -70,6 +70,9 @@ class Metrics:
         self.scraped_at = gauge(
             "last_scrape_timestamp_seconds", "When the latest round of scrapes ended, in Unix time."
         )
+        self.self_tests = counter(
+            "self_tests", "Self-tests by result: Verified, NothingShared, WrongKV, ProbeFailed, Saturated.", "result"
+        )
         self.leading = gauge("leading", "1 while this process holds the Lease.")
 
     def render(self) -> bytes:

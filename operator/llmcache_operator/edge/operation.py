@@ -14,6 +14,7 @@ from llmcache_operator.edge.events import Recorder
 from llmcache_operator.edge.measuring import MeasurementBook
 from llmcache_operator.edge.reconcile import Reconciler
 from llmcache_operator.edge.scraping import Scraper
+from llmcache_operator.edge.selftest import SelfTester
 from llmcache_operator.edge.sentinel import Sentinel
 from llmcache_operator.edge.watching import Watches, watched
 from llmcache_operator.edge.workqueue import WorkQueue
@@ -53,8 +54,9 @@ class Operation:
             interval=settings.scrape_interval, window=settings.window,
         )  # fmt: skip
         self._sentinel = Sentinel(cluster, self._watches, self._kinds, chosen.namespaces)
+        self._self_tester = SelfTester(self._book, self._queue, metrics)
         self._reconciler = Reconciler(
-            self._watches, cluster, settings, self._book, Recorder(cluster, chosen.identity), metrics
+            self._watches, cluster, settings, self._book, Recorder(cluster, chosen.identity), metrics, self._self_tester
         )
         metrics.queue_depth.set_function(lambda: len(self._queue))
 
@@ -67,7 +69,7 @@ class Operation:
         tasks = [asyncio.create_task(stop.wait()), asyncio.create_task(elector.hold())]
         tasks += [asyncio.create_task(self._work()) for _ in range(self._options.workers)]
         tasks += [asyncio.create_task(self._scrape()), asyncio.create_task(self._sentinel.run())]
-        tasks.append(asyncio.create_task(self._discovery.run()))
+        tasks += [asyncio.create_task(self._discovery.run()), asyncio.create_task(self._self_tester.run())]
         await asyncio.sleep(0)
         tasks.append(asyncio.create_task(self._watch()))
         try:

@@ -52,6 +52,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Optio
         window=found.window,
         scrape_interval=found.scrape_interval,
         measure_write_interval=found.status_interval,
+        self_test_interval=found.self_test_interval,
     )
     host = environ.get("POD_NAME") or socket.gethostname()
     return Options(
@@ -95,6 +96,12 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         type=_at_least(1),
         default=60,
         help="seconds between two writes of a status in which only measurements changed",
+    )
+    parser.add_argument(
+        "--self-test-interval",
+        type=_at_least(60),
+        default=21600,
+        help="seconds between self-tests of a service whose pods did not change, give or take a tenth",
     )
     parser.add_argument("--port", type=int, default=8080, help="of /healthz, /readyz and /metrics")
     parser.add_argument("--workers", type=_at_least(1), default=4, help="services worked on at a time")

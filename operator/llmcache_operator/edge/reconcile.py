@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from llmcache_operator.core.outcome import outcome, should_write
 from llmcache_operator.core.pod_start import worth_asking
 from llmcache_operator.core.reconcile import decide
-from llmcache_operator.core.values import Json, Observed, Outcome, ServiceKey, Settings
+from llmcache_operator.core.values import Json, Observed, Outcome, SelfTest, ServiceKey, Settings
 from llmcache_operator.edge.applying import Application, NamespaceGoneError
 from llmcache_operator.edge.complaints import AGAIN, complaints
 from llmcache_operator.edge.errors import ApiError, RetryLaterError
@@ -58,6 +58,13 @@ class MeasurementStore(Protocol):
         """Drop what was measured of a service that is gone."""
 
 
+class SelfTests(Protocol):
+    """What carries out self-tests."""
+
+    def start(self, test: SelfTest) -> None:
+        """Begin a test in the background, unless one of this service is under way. Returns at once."""
+
+
 @dataclass(slots=True)
 class Reconciler:
     """Makes one service true. `clock` gives Unix time in seconds, `jitter` numbers from 0.0 to below 1.0."""
@@ -68,6 +75,7 @@ class Reconciler:
     measurements: MeasurementStore
     recorder: Recorder
     metrics: Metrics
+    self_tests: SelfTests
     clock: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random
     memories: Memories = field(default_factory=Memories)
@@ -107,6 +115,8 @@ class Reconciler:
         result = outcome(decision, observed, application.rejections, measurement, now)
         self.metrics.services.show(key, result.status)
         await self._tell(observed.resource, result, memory, now)
+        if result.self_test is not None:
+            self.self_tests.start(result.self_test)
         if application.retry is not None:
             raise application.retry
         return self._next_look(result, memory, observed, now)

@@ -174,6 +174,8 @@ def _args(target: Target, cache: EngineParts) -> list[str]:
         *("--served-model-name", target.served_name, "--port", str(HTTP_PORT)),
         *("--dtype", engine.dtype.value, "--block-size", str(engine.block_size)),
         *("--enable-prefix-caching", "--kv-transfer-config", _connector(cache)),
+        # Each answer's `usage` then says how many prompt tokens came from a cache: to clients, and to the self-test.
+        "--enable-prompt-tokens-details",
         *("--shutdown-timeout", str(pods.drain_seconds(engine.template))),
     ]
     if engine.max_model_len is not None:
