@@ -27,10 +27,11 @@ NAME = "causes"
 STRAY = f"{NAME}-engine-stray"
 PAUSED = "llmcache.dev/paused"
 READY_SECONDS = 300.0
+SESSIONS, PAUSE = 8, 3.0
 SPEC: Json = {
-    # Small enough that eight conversations don't fit, so that the server has work. The usage of each request tells what
-    # was cached.
-    "engine": {"replicas": 2, "kvCacheMemory": "32Mi", "args": ["--enable-prompt-tokens-details"]},
+    # Room for about 6,000 tokens: eight conversations don't fit into two of these, so that the server has work. Each
+    # answer's usage tells what was cached.
+    "engine": {"replicas": 2, "kvCacheMemory": "12Mi", "args": ["--enable-prompt-tokens-details"]},
     "cache": {"memory": "1Gi"},
 }
 
@@ -42,7 +43,7 @@ class Live:
     kube: Kube
     watch: Watch
     loop: Loop
-    traffic: Traffic = field(default_factory=lambda: Traffic(idle=True))
+    traffic: Traffic = field(default_factory=lambda: Traffic(pause=PAUSE, idle=True))
     usages: list[Usage] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -56,9 +57,9 @@ class Live:
         self._clients: Future[None] = self.loop.start(self.traffic.run(self._send))
 
     def restart_clients(self, sessions: int) -> None:
-        """Let another number of conversations begin."""
+        """Let another number of conversations begin, with as many requests a second."""
         self._clients.cancel()
-        self.traffic.sessions = sessions
+        self.traffic.sessions, self.traffic.pause = sessions, PAUSE * sessions / SESSIONS
         self._clients = self.loop.start(self.traffic.run(self._send))
 
     def stop(self) -> None:

@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from e2e.causes.cause import Cause
-from e2e.causes.real.live import NAME
+from e2e.causes.real.live import NAME, SESSIONS
 from e2e.causes.real.node import in_network, send
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ CAUSES: tuple[Cause[Live], ...] = (
         EFFECTIVE,
         "Evicting",
         _memory("128Mi", sessions=40),
-        _memory("1Gi", sessions=8),
+        _memory("1Gi", sessions=SESSIONS),
         after=REFILLS,
     ),
     Cause(
