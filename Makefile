@@ -20,12 +20,16 @@ STAMP := $(VENV)/.installed
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "; print "Usage: make TARGET [CLUSTER=dev]\n"} \
 	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z0-9-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z0-9-]+:.*## / {printf "  \033[36m%-17s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ See it
 .PHONY: demo demo-down
 demo: $(STAMP) ## Real Kubernetes, vLLM and LMCache: one YAML, a chat, and the hit rate that it caused
 	@$(PY) -m e2e.demo --name $(CLUSTER)
+
+.PHONY: dashboard
+dashboard: $(STAMP) ## A real Prometheus scrapes the demo's service under load; its dashboard as a picture
+	@$(PY) -m e2e.monitoring trial --name $(CLUSTER)
 
 demo-down: $(STAMP) ## Take the demo and its cluster down
 	@$(PY) -m e2e.cluster down --name $(CLUSTER)
@@ -60,6 +64,10 @@ e2e-cluster: $(STAMP) ## Tests of the local cluster itself
 e2e-service: $(STAMP) ## Tests on a real cluster with real vLLM and LMCache (E2E_CLUSTER=local|kind|existing)
 	@$(PY) -m pytest e2e --ignore e2e/test_local_cluster.py --cluster $(E2E_CLUSTER) --durations 15 $(PYTEST_ARGS)
 
+.PHONY: monitoring-check
+monitoring-check: $(STAMP) ## Prometheus rules, their unit tests and the dashboard's queries, with promtool, built on first use
+	@$(PY) -m e2e.monitoring check
+
 .PHONY: causes
 causes: $(STAMP) ## Inject every known cause of silent zero hits and write operator/docs/causes.md (STAGE=fake|real|all)
 	@$(PY) -m e2e.causes --stage $(or $(STAGE),all)
@@ -74,8 +82,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-generate: $(STAMP) ## Write what is made from the models: crds/ and the API reference
+generate: $(STAMP) ## Write what is made from Python: crds/, the API reference and the dashboard
 	@$(PY) crds/generate.py
+	@$(PY) -m e2e.monitoring generate
 
 lock: $(STAMP) ## Resolve requirements/ again
 	@$(VENV)/bin/uv pip compile pyproject.toml --group dev --extra operator --extra router --generate-hashes --universal \

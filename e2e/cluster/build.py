@@ -46,7 +46,8 @@ def paths(modules: Sequence[GoModule] = MODULES) -> dict[str, Path]:
 
 def _folder(module: GoModule) -> Path:
     recipe = b"".join(
-        [(module.folder / file).read_bytes() for file in ("go.mod", "go.sum")] + [_ldflags(module).encode()]
+        [(module.folder / file).read_bytes() for file in ("go.mod", "go.sum")]
+        + [_ldflags(module).encode(), *(tag.encode() for tag in module.tags)]
     )
     key = hashlib.sha256(recipe).hexdigest()[:8]
     return cache_folder() / "bin" / f"{module.name}-{module.version}-{key}"
@@ -77,7 +78,8 @@ def _go_build(module: GoModule, package: str, output: Path) -> None:
     log = cache_folder() / "log" / f"build-{output.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     # -v names each package as it is compiled: the only progress that go build can show.
-    argv = ["nice", "go", "build", "-v", "-trimpath", "-ldflags", _ldflags(module), "-o", str(output), package]
+    flags = ["-v", "-trimpath", "-ldflags", _ldflags(module), "-tags", ",".join(module.tags)]
+    argv = ["nice", "go", "build", *flags, "-o", str(output), package]
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with (
         log.open("w") as lines,

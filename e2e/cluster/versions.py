@@ -16,6 +16,8 @@ class GoModule:
     """Module path whose version names the build."""
     binaries: dict[str, str]
     """File name of each binary and the package it is built from."""
+    tags: tuple[str, ...] = ()
+    """Build constraints that hold."""
 
     @property
     def folder(self) -> Path:
@@ -44,5 +46,12 @@ KUBERNETES = GoModule(
 )
 ETCD = GoModule("etcd", "go.etcd.io/etcd/server/v3", {"etcd": "go.etcd.io/etcd/server/v3"})
 COREDNS = GoModule("coredns", "github.com/coredns/coredns", {"coredns": "github.com/coredns/coredns"})
+# Without service discoveries other than Kubernetes', and without the web pages, which npm builds.
+PROMETHEUS = GoModule(
+    "prometheus",
+    "github.com/prometheus/prometheus",
+    {name: f"github.com/prometheus/prometheus/cmd/{name}" for name in ("prometheus", "promtool")},
+    tags=("remove_all_sd", "enable_kubernetes_sd"),
+)
 # What a cluster runs. Other tools get a folder under go/ and a GoModule of their own, and `build.ensure([IT])`.
 MODULES = (ETCD, COREDNS, KUBERNETES)

@@ -26,7 +26,7 @@ _RULES = (
     "Questions about {item} are answered in the language of the customer, in {n} sentences or fewer.",
 )
 _ITEMS = ("bicycles", "lamps", "garden chairs", "teapots", "rain coats", "bookshelves", "headphones")
-_QUESTIONS = (
+QUESTIONS = (
     "My parcel came late. What can I do?",
     "And can I send back one part of it?",
     "How long do I have for that?",
@@ -88,7 +88,7 @@ def talk(kube: Kube, service: str, model: str, base_url: str) -> Iterator[Turn]:
     client = OpenAI(base_url=f"{base_url}/v1", api_key="unused", timeout=120, max_retries=0)
     conversations = [Conversation(user, [{"role": "system", "content": handbook(user)}]) for user in USERS]
     before = counters.read_all(kube, service)
-    for number, question in enumerate(_QUESTIONS, start=1):
+    for number, question in enumerate(QUESTIONS, start=1):
         for conversation in conversations:
             seconds = conversation.ask(client, model, question)
             after = counters.read_all(kube, service)

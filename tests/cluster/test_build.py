@@ -1,5 +1,6 @@
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from e2e.cluster import build
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.layout import cache_folder
-from e2e.cluster.versions import ETCD, KUBERNETES, MODULES, GoModule
+from e2e.cluster.versions import ETCD, KUBERNETES, MODULES, PROMETHEUS, GoModule
 
 # A `go` that says its version, notes each build, and writes its arguments into the binary.
 GO = """#!/bin/sh
@@ -92,8 +93,18 @@ def test_versions_come_from_go_mod_and_staging_modules_match() -> None:
     assert re.fullmatch(r"v3\.\d+\.\d+", ETCD.version)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+@pytest.mark.parametrize("module", [*MODULES, PROMETHEUS], ids=lambda module: module.name)
 def test_every_binary_is_a_tool_of_its_go_mod(module: GoModule) -> None:
     text = (module.folder / "go.mod").read_text()
 
     assert all(re.search(rf"^(tool )?\s*{re.escape(p)}$", text, re.MULTILINE) for p in module.binaries.values())
+
+
+def test_build_tags_reach_the_compiler_and_the_cache_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_go(home, monkeypatch)
+    tagged = build.ensure([PROMETHEUS])
+    plain = build.paths([replace(PROMETHEUS, tags=())])
+
+    assert "-tags remove_all_sd,enable_kubernetes_sd" in tagged["promtool"].read_text()
+    assert tagged.keys() == plain.keys()
+    assert tagged["promtool"] != plain["promtool"]

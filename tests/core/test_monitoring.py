@@ -53,13 +53,20 @@ def test_the_network_policies_let_the_scraper_reach_every_monitored_port() -> No
         assert ports[endpoint["port"]] in open_to_it
 
 
-def test_targets_carry_the_labels_that_rules_and_dashboard_group_by() -> None:
-    [endpoint] = monitors(THERE)[0]["spec"]["podMetricsEndpoints"]
+def test_a_cache_server_beside_each_engine_is_scraped_in_the_engines_pod() -> None:
+    made = planned(THERE, cache={"topology": "PerEngine"})
+    [engines, routers] = [obj for obj in made if obj["kind"] == "PodMonitor"]
+    [server] = [
+        port
+        for container in find(made, "Deployment", Component.ENGINE)["spec"]["template"]["spec"]["initContainers"]
+        for port in container.get("ports", ())
+    ]
 
-    assert {(rule["sourceLabels"][0], rule["targetLabel"]) for rule in endpoint["relabelings"]} == {
-        ("__meta_kubernetes_pod_label_llmcache_dev_service", "llmcs"),
-        ("__meta_kubernetes_pod_label_app_kubernetes_io_component", "component"),
-    }
+    assert routers["metadata"]["name"] == "chat-router"
+    engine, beside = engines["spec"]["podMetricsEndpoints"]
+    assert (beside["port"], server["containerPort"]) == (server["name"], 8080)
+    assert [rule["replacement"] for rule in engine["relabelings"][1:]] == ["engine"]
+    assert [rule["replacement"] for rule in beside["relabelings"][1:]] == ["cache-server"]
 
 
 def test_labels_for_a_prometheus_that_selects_by_them_never_replace_our_own() -> None:
