@@ -63,6 +63,21 @@ class SelfTestStatus(Model):
     ] = None
 
 
+class SavedStatus(Model):
+    """What the cache saved, over the lives of the engines that ran in the window."""
+
+    prompt_tokens: Annotated[Tokens | None, Field(description="Prompt tokens that no engine had to compute.")] = None
+    engine_seconds: Annotated[
+        Tokens | None,
+        Field(
+            description=(
+                "Estimate, from below, of the engines' time that computing them would have taken, less the time that "
+                "it took to fetch them. operator/docs/conditions.md has the method."
+            )
+        ),
+    ] = None
+
+
 class CacheStatus(Model):
     """Whether the cache works, measured on the engines' own counters."""
 
@@ -85,6 +100,7 @@ class CacheStatus(Model):
         Tokens | None,
         Field(description="Prompt tokens not computed, over the lives of the engines that ran in the window."),
     ] = None
+    saved: Annotated[SavedStatus | None, Field(description="What the cache saved.")] = None
     used_percent: Annotated[Percent | None, Field(description="Percent of cache.memory in use.")] = None
     window: Annotated[str | None, Field(max_length=16, description="Time over which rates are taken.")] = None
     self_test: Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmcache_operator.core.effect.saved import saved
 from llmcache_operator.core.identity import identity
 from llmcache_operator.core.moment import seconds
 from llmcache_operator.core.sidecar import cache_server_name
@@ -64,6 +65,7 @@ def cache_status(target: Target, ready: int, covered: Coverage, measurement: Mea
         cache |= {"hitRatePercent": hits, "tiers": {"engine": engine, "server": hits - engine}}
     if reused:
         cache["tokensReused"] = sum(reused)
+        cache["saved"] = saved(measurement, now - window)
     if ratios := [samples[-1].usage_ratio for samples in measurement.caches.values()]:
         # Of all servers, which are of equal size.
         cache["usedPercent"] = round(100 * min(1.0, sum(ratios) / len(ratios)))

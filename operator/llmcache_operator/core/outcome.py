@@ -8,6 +8,8 @@ from llmcache_operator.api.conditions import ConditionType, Reason
 from llmcache_operator.core.children import router
 from llmcache_operator.core.conditions import Parts, Verdict, as_conditions, verdicts
 from llmcache_operator.core.diagnosis import diagnose
+from llmcache_operator.core.effect.evidence import ready_pods
+from llmcache_operator.core.effect.judge import judge
 from llmcache_operator.core.measured import Coverage, cache_status, coverage
 from llmcache_operator.core.reconcile import Decision, child
 from llmcache_operator.core.rollout import Rollout, rollout
@@ -16,9 +18,10 @@ from llmcache_operator.core.sharing import shares
 from llmcache_operator.core.sidecar import servers_ready
 from llmcache_operator.core.target import Component, Target
 from llmcache_operator.core.values import Json, Observed, Outcome, Rejection, Settings, Transition
+from llmcache_operator.core.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from llmcache_operator.core.window import Measurement
 
@@ -50,7 +53,8 @@ def outcome(
         parts = _parts(decision.target, observed, rejections, covered, now)
         engines = parts.rollouts[Component.ENGINE]
         tested = standing(decision.target, observed, _settled(parts), measurement, now)
-        found = [*verdicts(parts), tested.verdict, *_paused(decision)]
+        judged = _judged(decision.target, observed, parts, measurement, tested.verdict, now)
+        found = [*verdicts(parts), tested.verdict, *judged, *_paused(decision)]
         status = {
             "url": router.url(decision.target),
             "engines": _engines(decision.target, engines),
@@ -61,6 +65,15 @@ def outcome(
     moving = any(verdict.type is ConditionType.RECONCILING for verdict in found)
     due = tested.due if tested else None
     return Outcome(status, _transitions(previous, status), PROGRESS_SECONDS if moving else None, due)
+
+
+def _judged(  # noqa: PLR0913 - all that is known
+    target: Target, observed: Observed, parts: Parts, measurement: Measurement, sharing: Verdict, now: float
+) -> Iterator[Verdict]:
+    settled = all(parts.rollouts[component].settled for component in (Component.ENGINE, Component.CACHE_SERVER))
+    ready = [pod["metadata"]["uid"] for pod, _ in ready_pods(observed, Component.ENGINE, now)]
+    yield versions(measurement, ready, settled=settled)
+    yield judge(target, observed, measurement, now, settled=settled, sharing=sharing)
 
 
 def _invalid(error: str) -> list[Verdict]:

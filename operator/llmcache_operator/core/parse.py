@@ -22,12 +22,13 @@ UNTIL_FIRST = "vllm:time_to_first_token_seconds_sum"
 PROMPTS = "vllm:request_prompt_tokens_count"
 PROMPT_LENGTHS = "vllm:request_prompt_tokens_bucket"
 LOOKUPS_BEGUN = "vllm:lmcache_mp_lookup_duration_seconds_count"
+ALL_TOKENS = "vllm:prompt_tokens_total"
 OWN_FOUND = "vllm:prefix_cache_hits_total"
 SERVER_FOUND = "vllm:external_prefix_cache_hits_total"
 CACHE_CONFIG = "vllm:cache_config_info"
 ENGINE_SERIES = (
     PROMPT_TOKENS, STARTED, RUNNING, WAITING, WAITING_WHY, FIRST_TOKENS, UNTIL_FIRST, PROMPTS, PROMPT_LENGTHS,
-    LOOKUPS_BEGUN, OWN_FOUND, SERVER_FOUND, CACHE_CONFIG,
+    LOOKUPS_BEGUN, ALL_TOKENS, OWN_FOUND, SERVER_FOUND, CACHE_CONFIG,
 )  # fmt: skip
 
 PROCESS_STARTED = "process_start_time_seconds"
@@ -78,6 +79,7 @@ def engine_sample(  # noqa: PLR0913 - what one scrape is made of
         ended=maybe(found, PROMPTS) or 0,
         short=_under(found, chunk),
         lookups=maybe(found, LOOKUPS_BEGUN),
+        prompt_tokens=maybe(found, ALL_TOKENS) or 0,
         own_found=maybe(found, OWN_FOUND) or 0,
         server_found=maybe(found, SERVER_FOUND) or 0,
         queued=maybe(found, WAITING_WHY, reason="capacity") or 0,

@@ -84,8 +84,8 @@ class EngineSample:
     `model_path` is the `root` that the engine reports at /v1/models: it carries the cache identity
     and the fingerprint of the weights that are really loaded. `None` where it was not asked or known.
     `started_at` is when the counters began (their `_created` series), in seconds since the epoch.
-    Tokens: `computed`, `engine_hits` and `server_hits` say where prompt tokens came from; `own_found` and
-    `server_found` are vLLM's second count of the hits. Requests: `served` got their first token, after `busy` seconds
+    Tokens: `computed`, `engine_hits` and `server_hits` say where prompt tokens came from; vLLM counts `prompt_tokens`,
+    `own_found` and `server_found` a second time. Requests: `served` got their first token, after `busy` seconds
     in all; `ended` are over, and `short` of them were certainly shorter than a chunk; `lookups` asked LMCache's
     connector, None without one; `queued` wait for room now. `block_size` and `cache_dtype` are of its own cache.
     """
@@ -105,6 +105,7 @@ class EngineSample:
     ended: int = 0
     short: int = 0
     lookups: int | None = None
+    prompt_tokens: int = 0
     own_found: int = 0
     server_found: int = 0
     queued: int = 0
@@ -117,7 +118,7 @@ class EngineSample:
         """All that only grows."""
         return EngineCounts(
             self.computed, self.engine_hits, self.server_hits, self.served, self.busy,
-            self.ended, self.short, self.lookups or 0, self.own_found, self.server_found,
+            self.ended, self.short, self.lookups or 0, self.prompt_tokens, self.own_found, self.server_found,
         )  # fmt: skip
 
 
@@ -132,6 +133,7 @@ class EngineCounts(NamedTuple):
     ended: float = 0
     short: float = 0
     lookups: float = 0
+    prompt_tokens: float = 0
     own_found: float = 0
     server_found: float = 0
 

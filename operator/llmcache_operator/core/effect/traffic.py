@@ -1,0 +1,253 @@
+"""Rules: what the traffic makes of a cache that works."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import ceil
+from typing import TYPE_CHECKING
+
+from llmcache_operator.api.conditions import Reason
+from llmcache_operator.api.router import Policy
+from llmcache_operator.core.effect.evidence import ENOUGH_REQUESTS, part
+from llmcache_operator.core.effect.reload import costs
+from llmcache_operator.core.effect.words import count, percent, size, span
+from llmcache_operator.core.growth import restarted
+from llmcache_operator.core.quantity import GIBI, to_bytes
+
+if TYPE_CHECKING:
+    from llmcache_operator.core.effect.evidence import Evidence, Traffic
+
+STUCK_TOKENS = 1000
+STUCK_SHARE = 0.05
+
+SHORT_SHARE = 0.8
+WHOLE_CHUNKS = 0.5
+NOTHING = 0.01
+"""Part of the prompt tokens below which a cache counts as giving nothing."""
+
+RELOAD_STEPS = 4
+RELOAD_FACTOR = 1.25
+RELOAD_ERRORS = 3.0
+
+SCATTERED_TOKENS = 0.1
+SCATTERED_HITS = 0.2
+PAST_ROUTER = 0.2
+MANY = 2
+BLIND_POLICIES = (Policy.ROUND_ROBIN, Policy.LEAST_LOADED)
+
+EVICTED_SHARE = 0.5
+FOUND_SHARE = 0.2
+LOST_SHARE = 0.1
+LEAST_CHUNKS = 4
+
+REUSED = 0.03
+REUSE_SECONDS = 30.0
+REUSE_REQUESTS = 12
+
+
+def counters_stuck(evidence: Evidence) -> str | None:
+    """Tell if numbers that move together don't."""
+    seen = evidence.recent
+    engines = seen.engines
+    if min(engines.served, engines.ended) < ENOUGH_REQUESTS:
+        return None
+    stuck = None
+    if not engines.total:
+        stuck = f"engines answered {count(engines.served)} requests but counted no prompt tokens"
+    elif _apart(engines.prompt_tokens, engines.total):
+        stuck = (
+            f"engines counted {count(engines.prompt_tokens)} prompt tokens in all, but {count(engines.total)} by source"
+        )
+    elif engines.own_found >= STUCK_TOKENS and not engines.engine_hits:
+        stuck = f"engines found {count(engines.own_found)} tokens in their own caches but counted none from there"
+    elif engines.server_found >= STUCK_TOKENS and not engines.server_hits:
+        stuck = f"engines took {count(engines.server_found)} tokens from the server but counted none from there"
+    elif seen.caches.found >= STUCK_TOKENS and not engines.hits:
+        stuck = f"the LMCache server found {count(seen.caches.found)} tokens, but engines counted no hits"
+    return stuck and (
+        f"Counters stand still: {stuck}, in the last {span(seen.seconds)}. So the rates in status.cache are wrong. "
+        "Restart the engines (kubectl rollout restart); if it stays, VersionsCompatible may say why."
+    )
+
+
+def _apart(one: float, other: float) -> bool:
+    return one > 0 and abs(one - other) > max(STUCK_TOKENS, STUCK_SHARE * max(one, other))
+
+
+def too_short_prompts(evidence: Evidence) -> str | None:
+    """Tell if most prompts have no whole chunk, and nothing comes from the server."""
+    seen, chunk = evidence.recent, evidence.target.spec.cache.chunk_size
+    short = part(seen.engines.short, seen.engines.ended)
+    in_chunks = part(seen.caches.asked, seen.engines.total)
+    if seen.engines.ended < ENOUGH_REQUESTS or seen.server_share >= NOTHING or in_chunks >= WHOLE_CHUNKS:
+        return None
+    mean = seen.engines.total / max(1.0, seen.engines.served)
+    unasked = bool(seen.caches.lookups) and not seen.caches.asked and mean < chunk
+    if short < SHORT_SHARE and not unasked:
+        return None
+    told = f"{percent(short)} of {count(seen.engines.ended)} prompts" if short >= SHORT_SHARE else "All prompts"
+    return (
+        f"{told} in the last {span(seen.seconds)} are shorter than a chunk of {chunk} tokens, and only whole chunks "
+        "are cached. Set spec.cache.chunkSize to 64 or 32 if prompts share beginnings of that length; else this "
+        "traffic needs no LMCache server."
+    )
+
+
+def router_scatters(evidence: Evidence) -> str | None:
+    """Tell if turns of a conversation go to engines that don't hold it, where the routing is to blame."""
+    seen = evidence.recent
+    fetched = part(seen.engines.server_hits, seen.engines.hits)
+    if len(evidence.engines) < MANY or seen.server_share < SCATTERED_TOKENS or fetched < SCATTERED_HITS:
+        return None
+    cause = _blind_policy(evidence) or _past_the_router(evidence, seen)
+    return cause and (
+        f"{cause} In the last {span(seen.seconds)}, {percent(seen.server_share)} of the prompt tokens were fetched "
+        "from the LMCache server, much of which an engine held already."
+    )
+
+
+def _blind_policy(evidence: Evidence) -> str | None:
+    policy = evidence.target.spec.router.policy
+    if policy not in BLIND_POLICIES:
+        return None
+    return f"The policy {policy.value} sends turns of a conversation anywhere. Set spec.router.policy to PrefixAware."
+
+
+def _past_the_router(evidence: Evidence, seen: Traffic) -> str | None:
+    past = part(seen.engines.served - seen.routers.picks, seen.engines.served)
+    if past < PAST_ROUTER or not _routers_stay(evidence, seen):
+        return None
+    return f"{percent(past)} of the requests came past the router. Let clients send to status.url."
+
+
+def _routers_stay(evidence: Evidence, seen: Traffic) -> bool:
+    """Whether the same routers were there all the time: what one counted that came or went is not known."""
+    routers = evidence.measurement.routers.values()
+    since, fresh = evidence.at - seen.seconds, evidence.at - 1.5 * evidence.step
+    return bool(routers) and all(
+        samples[0].at <= since + evidence.step / 2
+        and samples[-1].at >= fresh
+        and not any(restarted(before, after) for before, after in pairwise(samples) if after.at > since)
+        for samples in routers
+    )
+
+
+def slower_than_prefill(evidence: Evidence) -> str | None:
+    """Tell if a token from the server surely takes longer than computing it."""
+    since = evidence.at - (RELOAD_STEPS - 0.5) * evidence.step
+    found = costs(evidence.measurement, since) or costs(evidence.measurement, evidence.at - evidence.window.seconds)
+    if found is None or found.compute <= 0 or evidence.recent.server_share < NOTHING:
+        return None
+    if found.reload < RELOAD_FACTOR * found.compute or found.reload - found.compute < RELOAD_ERRORS * found.error:
+        return None
+    return (
+        f"1,000 tokens from the LMCache server take {1000 * found.reload:.2g} s of a request's time, computing them "
+        f"takes {1000 * found.compute:.2g} s (from {count(found.reloaded)} and {count(found.computed)} tokens in "
+        f"{found.stretches} stretches between scrapes). Hits cost time. Put the server nearer (spec.cache.topology: "
+        "PerEngine), give it more CPU (spec.cache.cpu), or do without it for this model."
+    )
+
+
+def evicting(evidence: Evidence) -> str | None:
+    """Tell if the server makes room for new KV at the cost of KV that is asked for again."""
+    seen, caches = evidence.recent, evidence.recent.caches
+    if caches.evicted_chunks < max(LEAST_CHUNKS, EVICTED_SHARE * caches.written_chunks):
+        return None
+    if seen.found_share >= FOUND_SHARE * _slack(evidence, Reason.EVICTING) or not caches.asked:
+        return None
+    if not _misses_reuse(evidence):
+        return None
+    return (
+        f"The cache is too small: in the last {span(seen.seconds)} it evicted {count(caches.evicted_chunks)} chunks, "
+        f"wrote {count(caches.written_chunks)}, and found {percent(seen.found_share)} of the tokens that it was asked "
+        f"for. {_more_memory(evidence)}"
+    )
+
+
+def _misses_reuse(evidence: Evidence) -> bool:
+    """Whether there is reuse that the caches miss: the router saw prompts begin alike, or there were hits before."""
+    seen, routers = evidence.recent, evidence.recent.routers
+    expected = routers.engine + routers.shared
+    if expected:
+        return part(expected, expected + routers.compute) - seen.reused_share >= LOST_SHARE
+    return evidence.window.reused_share >= NOTHING and seen.reused_share < 1 - EVICTED_SHARE
+
+
+def _more_memory(evidence: Evidence) -> str:
+    """Advise a size: what was written in the window would all have been held by it."""
+    now = [sample for sample in evidence.caches.values() if sample.objects]
+    held, used = sum(sample.objects or 0 for sample in now), sum(sample.used_bytes for sample in now)
+    have = to_bytes(evidence.target.spec.cache.memory)
+    if not held:
+        return "Raise spec.cache.memory, or add spec.cache.l2."
+    written = evidence.window.caches.written_chunks * used / held / max(1, len(evidence.caches))
+    wanted = max(ceil(1.1 * written / GIBI), ceil(2 * have / GIBI))
+    return (
+        f"All that was written in the last {span(evidence.window.seconds)} is {size(written)}; it holds {size(have)}. "
+        f"Set spec.cache.memory to {wanted}Gi or more, or add spec.cache.l2."
+    )
+
+
+def _slack(evidence: Evidence, reason: Reason) -> float:
+    """Return by what a threshold is widened for a reason that is told already, so that it does not flap around it."""
+    return 1.5 if evidence.told is reason else 1.0
+
+
+def effective(evidence: Evidence) -> str | None:
+    """Tell if engines take tokens from the server."""
+    enough = NOTHING / _slack(evidence, Reason.EFFECTIVE) * _slack(evidence, Reason.FITS_IN_ENGINE)
+    seen = _better(evidence, "server_share")
+    if seen.server_share < enough:
+        return None
+    return (
+        f"{percent(seen.reused_share)} of the prompt tokens of the last {span(seen.seconds)} were not computed: "
+        f"{percent(seen.engine_share)} came from the engines' own caches, {percent(seen.server_share)} from the "
+        "LMCache server."
+    )
+
+
+def fits_in_engine(evidence: Evidence) -> str | None:
+    """Tell if the engines' own caches serve all the reuse."""
+    seen = _better(evidence, "engine_share")
+    if seen.engine_share < REUSED / _slack(evidence, Reason.FITS_IN_ENGINE) * _slack(evidence, Reason.NO_REUSE):
+        return None
+    return (
+        f"The engines' own caches serve all reuse: {percent(seen.engine_share)} of the prompt tokens of the last "
+        f"{span(seen.seconds)}. The LMCache server has nothing to add yet; it keeps KV for restarts and new engines."
+    )
+
+
+def _better(evidence: Evidence, share: str) -> Traffic:
+    """Return the window, or the newest traffic where the cache does better in it: after a cure, for example."""
+    window, seen = evidence.window, evidence.recent
+    return window if getattr(window, share) >= getattr(seen, share) else seen
+
+
+def no_reuse(evidence: Evidence) -> str | None:
+    """Tell if nothing was reused over a while: what is left once every other cause is ruled out."""
+    seen = evidence.window
+    if seen.engines.requests < REUSE_REQUESTS or _age(evidence) < REUSE_SECONDS:
+        return None
+    expected = seen.routers.engine + seen.routers.shared
+    alike = part(expected, expected + seen.routers.compute)
+    rate = f"{percent(seen.reused_share)} of {count(seen.engines.total)} prompt tokens in the last {span(seen.seconds)}"
+    if alike >= REUSED:
+        return (
+            f"Only {rate} were in a cache, although the router saw {percent(alike)} of them before. "
+            "CacheSharingVerified says whether engines share; see whether spec.engine.args turns prefix caching off."
+        )
+    return (
+        f"No prompts begin alike: {rate} were in a cache. If conversations should share prefixes, look at what clients "
+        "send first: a date, an id or a shuffled list of tools at the beginning makes every prompt new."
+    )
+
+
+def _age(evidence: Evidence) -> float:
+    """Return since when requests come in, in seconds: the first sample of the window after which something did."""
+    first = [
+        before.at
+        for samples in evidence.measurement.engines.values()
+        for before, after in pairwise(samples)
+        if after.served > before.served
+    ]
+    return evidence.at - min(first, default=evidence.at)
