@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from llmcache_operator.core.counts import RouterSample
 from llmcache_operator.core.parse import cache_sample, engine_sample, router_sample, version
-from llmcache_operator.core.values import CacheSample, EngineSample, RouterSample
+from llmcache_operator.core.values import CacheSample, EngineSample
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ENGINE_A = (FIXTURES / "vllm-engine-a.txt").read_text()

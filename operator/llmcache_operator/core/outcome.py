@@ -67,7 +67,7 @@ def outcome(
     return Outcome(status, _transitions(previous, status), PROGRESS_SECONDS if moving else None, due)
 
 
-def _judged(  # noqa: PLR0913 - all that is known
+def _judged(  # noqa: PLR0913, PLR0917 - all that is known
     target: Target, observed: Observed, parts: Parts, measurement: Measurement, sharing: Verdict, now: float
 ) -> Iterator[Verdict]:
     settled = all(parts.rollouts[component].settled for component in (Component.ENGINE, Component.CACHE_SERVER))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from llmcache_operator.core.counts import RouterSample
 from llmcache_operator.core.exposition import maybe, series, total
-from llmcache_operator.core.values import CacheSample, EngineSample, RouterSample
+from llmcache_operator.core.values import CacheSample, EngineSample
 
 if TYPE_CHECKING:
     from llmcache_operator.core.exposition import Found

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llmcache_operator.core.counts import CacheCounts, EngineCounts
+
 if TYPE_CHECKING:
     from llmcache_operator.api.conditions import Reason
 
@@ -122,37 +124,6 @@ class EngineSample:
         )  # fmt: skip
 
 
-class EngineCounts(NamedTuple):
-    """What an engine's counters say, or grew by; names and units are those of `EngineSample`."""
-
-    computed: float = 0
-    engine_hits: float = 0
-    server_hits: float = 0
-    served: float = 0
-    busy: float = 0
-    ended: float = 0
-    short: float = 0
-    lookups: float = 0
-    prompt_tokens: float = 0
-    own_found: float = 0
-    server_found: float = 0
-
-    @property
-    def hits(self) -> float:
-        """Prompt tokens that no engine had to compute."""
-        return self.engine_hits + self.server_hits
-
-    @property
-    def total(self) -> float:
-        """All prompt tokens."""
-        return self.computed + self.hits
-
-    @property
-    def requests(self) -> float:
-        """Requests that came in, by whichever counter saw them."""
-        return max(self.served, self.ended, self.lookups)
-
-
 @dataclass(frozen=True, slots=True)
 class CacheSample:
     """One scrape of one LMCache server. Sizes in bytes; `usage_ratio` is 0.0 to 1.0 of its L1.
@@ -186,46 +157,6 @@ class CacheSample:
             self.evicted_chunks, self.written_chunks, self.lookups, self.unknown_lookups,
             self.asked, self.found, self.lost_events,
         )  # fmt: skip
-
-
-class CacheCounts(NamedTuple):
-    """What an LMCache server's counters say, or grew by; names and units are those of `CacheSample`."""
-
-    evicted_chunks: float = 0
-    written_chunks: float = 0
-    lookups: float = 0
-    unknown_lookups: float = 0
-    asked: float = 0
-    found: float = 0
-    lost_events: float = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RouterSample:
-    """One scrape of one router: requests that it sent to an engine, and where it expected their tokens to come from."""
-
-    pod: str
-    pod_uid: str
-    at: float
-    picks: int
-    engine: int = 0
-    shared: int = 0
-    compute: int = 0
-    started_at: float | None = None
-
-    @property
-    def counts(self) -> RouterCounts:
-        """All that only grows."""
-        return RouterCounts(self.picks, self.engine, self.shared, self.compute)
-
-
-class RouterCounts(NamedTuple):
-    """What a router's counters say, or grew by; names and units are those of `RouterSample`."""
-
-    picks: float = 0
-    engine: float = 0
-    shared: float = 0
-    compute: float = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from llmcache_operator.core.counts import CacheCounts, EngineCounts, RouterCounts
 from llmcache_operator.core.growth import Sample, begins_within, grown, recent, restarted, total
-from llmcache_operator.core.values import CacheCounts, CacheSample, EngineCounts, EngineSample, RouterCounts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from llmcache_operator.core.values import RouterSample, ScrapeFailure, SelfTestResult
+    from llmcache_operator.core.counts import RouterSample
+    from llmcache_operator.core.values import CacheSample, EngineSample, ScrapeFailure, SelfTestResult
 
 S = TypeVar("S", bound=Sample)
 

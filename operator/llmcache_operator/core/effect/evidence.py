@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmcache_operator.core.counts import CacheCounts, EngineCounts, RouterCounts
 from llmcache_operator.core.growth import grown, recent
 from llmcache_operator.core.moment import seconds
 from llmcache_operator.core.target import COMPONENT_LABEL, Component
-from llmcache_operator.core.values import CacheCounts, EngineCounts, RouterCounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

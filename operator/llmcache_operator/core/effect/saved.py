@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmcache_operator.core.counts import EngineCounts
 from llmcache_operator.core.effect.reload import costs
 from llmcache_operator.core.growth import steps
-from llmcache_operator.core.values import EngineCounts
 
 if TYPE_CHECKING:
     from llmcache_operator.core.values import Json
