@@ -56,7 +56,7 @@ class Moment:
 
 
 def draw(prometheus: Prometheus, moment: Moment, path: Path) -> None:
-    """Write the dashboard as a PNG of 128 colours. Raises ClusterError where a query is refused."""
+    """Write the dashboard as a PNG of 64 colours. Raises ClusterError where a query is refused."""
     mpl.rcParams.update({"font.size": 7.5, "axes.titlesize": 8.5, "font.family": "DejaVu Sans"})
     board: Json = json.loads(DASHBOARD.read_text())
     lines = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
@@ -65,7 +65,9 @@ def draw(prometheus: Prometheus, moment: Moment, path: Path) -> None:
         _draw_panel(figure, panel, lines, prometheus, moment)
     raw = BytesIO()
     figure.savefig(raw, format="png", dpi=80)
-    Image.open(raw).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(raw).convert("RGB").quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
 
 
 def _draw_panel(figure: Figure, panel: Json, lines: int, prometheus: Prometheus, moment: Moment) -> None:
@@ -129,8 +131,9 @@ def _draw_lines(axes: Axes, panel: Json, found: list[tuple[str, Series]]) -> Non
         upper = [low + value for low, value in zip(lower, series.values, strict=True)]
         base |= dict(zip(series.times, upper, strict=True)) if stacked else {}
         times = [datetime.fromtimestamp(at, UTC) for at in series.times]
-        opacity = custom.get("fillOpacity", 0) / 100
-        axes.fill_between(times, lower, upper, color=colour, alpha=opacity, linewidth=0)  # type: ignore[arg-type]
+        if stacked:
+            opacity = custom["fillOpacity"] / 100
+            axes.fill_between(times, lower, upper, color=colour, alpha=opacity, linewidth=0)  # type: ignore[arg-type]
         axes.plot(times, upper, color=colour, linewidth=1.2, label=name or "value")  # type: ignore[arg-type]
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(lambda value, _: _written(value, unit))

@@ -20,7 +20,6 @@ from e2e.monitoring.shapes import (
     prompt_from,
     quantile,
     rate,
-    saved,
 )
 
 
@@ -55,9 +54,9 @@ WORKS = Section(
         _stat("Tokens not computed", "Prompt tokens from a cache, in this time.", "short", Query(SPARED, "tokens")),
         _stat(
             "Engine time saved",
-            "Tokens not computed, times the prefill seconds of a computed one. An estimate.",
+            "Estimate of the engine time that the cache saved, as on the resource.",
             "s",
-            Query(saved("increase", "$__range"), "saved"),
+            Query(of("llmcache_service_saved_engine_seconds"), "saved"),
         ),
         _stat(
             "Errors",
@@ -137,12 +136,12 @@ SAVINGS = Section(
             ),
         ),
         Panel(
-            "Engines' worth of prefill saved",
-            "Engine seconds a second that were not spent on prompts: an estimate, see Engine time saved.",
+            "Engine time saved",
+            "Estimate, over the lives of the engines of the last minutes: it falls when an engine leaves.",
             Look.LINES,
-            "short",
+            "s",
             6,
-            (Query(saved("rate", RATE), "engines"),),
+            (Query(of("llmcache_service_saved_engine_seconds"), "saved"),),
         ),
         Panel(
             "Between two tokens",

@@ -11,8 +11,7 @@ from enum import StrEnum
 SERVICE = 'namespace="$namespace", llmcs="$llmcs"'
 RATE = "$__rate_interval"
 PROMPT = "vllm:prompt_tokens_by_source_total"
-PREFILL = "vllm:request_prefill_time_seconds_sum"
-COMPUTED, REUSED = 'source="local_compute"', 'source!="local_compute"'
+REUSED = 'source!="local_compute"'
 HOLDS, FAILS = 'status="True"', 'status="False"'
 SOURCES = {
     "local_compute": "computed",
@@ -72,18 +71,6 @@ def rate(metric: str, *more: str, over: str = RATE) -> str:
 def prompt_from(source: str) -> str:
     """Take the rate of prompt tokens from one source."""
     return rate(PROMPT, f'source="{source}"')
-
-
-def saved(function: str, over: str) -> str:
-    """Estimate engine seconds that were not spent: tokens not computed, times what a computed one takes.
-
-    What a computed token takes is all prefill time by all computed tokens: reloads count in, so it is rather too high
-    where most tokens come from a cache.
-    """
-    spared = f"sum({function}({of(PROMPT, REUSED)}[{over}]))"
-    spent = f"sum({function}({of(PREFILL)}[{over}]))"
-    computed = f"sum({function}({of(PROMPT, COMPUTED)}[{over}]))"
-    return f"{spared} * {spent} / ({computed} > 0)"
 
 
 def quantile(share: float, histogram: str, by: str = "") -> str:

@@ -20,7 +20,12 @@ READY = {"type": "Ready", "status": "True", "reason": "Available"}
 STATUS: Json = {
     "conditions": [READY, {"type": "CacheEffective", "status": "Unknown", "reason": "Idle"}],
     "engines": {"desired": 2, "ready": 1},
-    "cache": {"tiers": {"engine": 58, "server": 13}, "tokensReused": 1234, "usedPercent": 40},
+    "cache": {
+        "tiers": {"engine": 58, "server": 13},
+        "tokensReused": 1234,
+        "usedPercent": 40,
+        "saved": {"engineSeconds": 9},
+    },
 }
 LABELS = {"namespace": "team", "llmcs": "chat"}
 
@@ -47,7 +52,7 @@ def test_a_status_becomes_gauges(registry: CollectorRegistry, states: ServiceSta
 
     assert (value("engines_desired"), value("engines_ready")) == (2, 1)
     assert (value("hit_ratio", tier="engine"), value("hit_ratio", tier="server")) == (0.58, 0.13)
-    assert (value("reused_tokens"), value("cache_used_ratio")) == (1234, 0.4)
+    assert (value("reused_tokens"), value("saved_engine_seconds"), value("cache_used_ratio")) == (1234, 9, 0.4)
     assert [value("condition", type="Ready", status=status) for status in ("True", "False", "Unknown")] == [1, 0, 0]
     assert value("condition", type="CacheEffective", status="Unknown") == 1
     assert value("condition_reason", type="CacheEffective", reason="Idle") == 1

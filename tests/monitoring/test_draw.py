@@ -33,7 +33,8 @@ class Answers(Prometheus):
 
 def test_every_query_is_asked_and_the_picture_stays_small(tmp_path: Path) -> None:
     times = [MOMENT.start + second for second in range(0, 600, 10)]
-    known = tuple(Series({"type": name}, times, [number % 2 for number in range(60)]) for name in ("Ready", "Stalled"))
+    values = [float(number > 30) for number in range(60)]
+    known = tuple(Series({"type": name}, times, values) for name in ("Ready", "Stalled"))
     server = Answers("", known)
 
     draw(server, MOMENT, tmp_path / "with.png")

@@ -25,6 +25,7 @@ _GAUGES = {
     "engines_desired": "Engines wanted.",
     "engines_ready": "Engines that answer.",
     "reused_tokens": "Prompt tokens not computed, over the lives of the engines that ran in the window.",
+    "saved_engine_seconds": "Estimate of the engine time that the cache saved, over the same lives.",
     "cache_used_ratio": "Part of the LMCache server's memory in use, 0 to 1.",
 }
 
@@ -89,5 +90,6 @@ def _values(status: Json) -> dict[str, float | None]:
         "engines_desired": engines.get("desired"),
         "engines_ready": engines.get("ready"),
         "reused_tokens": cache.get("tokensReused"),
+        "saved_engine_seconds": cache.get("saved", {}).get("engineSeconds"),
         "cache_used_ratio": None if used is None else used / 100,
     }
