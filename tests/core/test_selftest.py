@@ -180,6 +180,22 @@ def test_a_failed_test_is_repeated_soon_enough_to_see_a_cure_within_a_minute(
     assert wait + SETTINGS.scrape_interval + 10 < 60
 
 
+@pytest.mark.parametrize(("failures", "wait"), [(1, 15), (2, 30), (5, 240), (9, 3600), (999, 3600)])
+def test_a_test_that_may_have_ended_an_engine_waits_ever_longer_for_the_next_fleet(failures: int, wait: float) -> None:
+    died = known(Reason.PROBE_FAILED, ago=wait - 1, failures=failures, fleet="0")
+    found = stands(A, B, CACHE, measurement=died)
+    assert says(found) == (None, Reason.PENDING)
+    assert found.due is None
+
+    test = due(stands(A, B, CACHE, measurement=known(Reason.PROBE_FAILED, ago=wait, failures=failures, fleet="0")))
+    assert (test.failures, test.last) == (failures, None)
+
+
+@pytest.mark.parametrize("reason", [Reason.NOTHING_SHARED, Reason.WRONG_KV])
+def test_other_failures_say_nothing_about_the_next_fleet(reason: Reason) -> None:
+    assert due(stands(A, B, CACHE, measurement=known(reason, failures=9, fleet="0"))).failures == 0
+
+
 def test_engines_that_were_left_out_are_tried_after_some_minutes() -> None:
     assert stands(A, B, CACHE, measurement=known(ago=299, complete=False)).due is None
     assert stands(A, B, CACHE, measurement=known(ago=300, complete=False)).due

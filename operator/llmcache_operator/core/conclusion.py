@@ -53,8 +53,7 @@ def conclusion(test: SelfTest, findings: Sequence[PairFinding], at: float) -> Se
         return SelfTestResult(
             at, test.fleet, Reason.VERIFIED, text + ("" if complete else "; the rest was busy"), 0, complete
         )
-    failures = 1 + (test.last.failures if test.last else 0)
-    return SelfTestResult(at, test.fleet, worst[0].reason, _told(worst), failures)
+    return SelfTestResult(at, test.fleet, worst[0].reason, _told(worst), test.failures + 1)
 
 
 def _told(findings: Sequence[PairFinding]) -> str:

@@ -29,6 +29,9 @@ RETRY_SECONDS, RETRY_MOST = 15.0, 30.0
 """After a test that did not verify: longer each time, and so short that with the scrape that starts it and the test
 itself a cure is seen within a minute."""
 
+DANGER_MOST = 3600.0
+"""After tests that failed on pods which then were others: they may be what ends engines, so ever longer."""
+
 INCOMPLETE_SECONDS = 300.0
 """After a test that left busy engines out."""
 
@@ -76,8 +79,8 @@ def _of_fleet(
 ) -> Standing:
     servers = tuple(pod for pod in _ready(observed) if cache_server_name(pod))
     fleet = _fleet(target, (*engines, *servers))
-    last = measurement.self_test or recalled(observed.resource)
-    last = last if last is not None and last.fleet == fleet else None
+    latest = measurement.self_test or recalled(observed.resource)
+    last = latest if latest is not None and latest.fleet == fleet else None
     free = _free(target, engines, measurement)
     test = SelfTest(
         key=target.key,
@@ -90,9 +93,11 @@ def _of_fleet(
         tail=_tail(target),
         busy=_busy(target),
         left_out=len(engines) - len(free),
+        failures=latest.failures if latest is not None and (last or _is_dangerous(latest)) else 0,
         last=last,
     )
-    due = test if len(free) > 1 and _is_due(last, target, measurement, now) else None
+    is_due = _is_due(last, target, measurement, now) if last else _may_begin(latest, now)
+    due = test if is_due and len(free) > 1 else None
     if last is not None and last.reason in _STATUS:
         verdict = Verdict(ConditionType.CACHE_SHARING_VERIFIED, _STATUS[last.reason], last.reason, last.message)
         mark = {"at": _since(observed.resource, last), "fleet": fleet}
@@ -102,9 +107,18 @@ def _of_fleet(
     return Standing(_untested(Reason.PENDING, f"{len(engines)} engines are being tried").verdict, {}, due)
 
 
-def _is_due(last: SelfTestResult | None, target: Target, measurement: Measurement, now: float) -> bool:
-    if last is None:
+def _may_begin(latest: SelfTestResult | None, now: float) -> bool:
+    """Whether a fleet that was never tested may be, after what the latest test of another one did."""
+    if latest is None or not _is_dangerous(latest):
         return True
+    return now - latest.at >= min(RETRY_SECONDS * 2.0 ** (min(latest.failures, 16) - 1), DANGER_MOST)
+
+
+def _is_dangerous(latest: SelfTestResult) -> bool:
+    return latest.reason is Reason.PROBE_FAILED
+
+
+def _is_due(last: SelfTestResult, target: Target, measurement: Measurement, now: float) -> bool:
     passed = now - last.at
     if last.reason is not Reason.VERIFIED:
         return passed >= min(RETRY_SECONDS * last.failures, RETRY_MOST)

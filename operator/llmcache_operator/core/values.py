@@ -190,7 +190,8 @@ class SelfTest:
     """A self-test that is due: which pods take part, in the order of the ring, and what to ask of them.
 
     A prompt has `chunk` fresh tokens and `tail` that repeat some of them. `left_out` engines are too busy to be asked,
-    and so is one that runs `busy` requests by then. `last` is the latest result about the same fleet.
+    and so is one that runs `busy` requests by then. `last` is the latest result about the same fleet, `failures` how
+    many tests have failed in a row.
     """
 
     key: ServiceKey
@@ -203,6 +204,7 @@ class SelfTest:
     tail: int
     busy: int
     left_out: int = 0
+    failures: int = 0
     last: SelfTestResult | None = None
 
 

@@ -73,9 +73,8 @@ class SelfTester:
             findings = await Prober(http, test, note, self._clock).findings()
         except Exception:
             log.exception("a bug of the operator", extra=about)
-            failures = 1 + (test.last.failures if test.last else 0)
             text = "The operator has a bug: its log holds the traceback"
-            return SelfTestResult(self._clock(), test.fleet, Reason.PROBE_FAILED, text, failures)
+            return SelfTestResult(self._clock(), test.fleet, Reason.PROBE_FAILED, text, test.failures + 1)
         result = conclusion(test, findings, self._clock())
         log.info("self-test: %s: %s", result.reason, result.message, extra=about)
         return result
