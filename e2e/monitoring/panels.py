@@ -136,7 +136,7 @@ SAVINGS = Section(
             ),
         ),
         Panel(
-            "Engine time saved",
+            "Engine time saved so far",
             "Estimate, over the lives of the engines of the last minutes: it falls when an engine leaves.",
             Look.LINES,
             "s",

@@ -47,4 +47,5 @@ def test_every_panel_says_what_it_shows() -> None:
     panels = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
 
     assert all(panel["description"] and panel["targets"] for panel in panels)
+    assert len({panel["title"] for panel in panels}) == len(panels)
     assert len({panel["id"] for panel in BOARD["panels"]}) == len(BOARD["panels"])
