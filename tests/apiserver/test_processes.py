@@ -10,12 +10,13 @@ import pytest
 
 from e2e.kube import Kube, wait_until
 from tests.apiserver.audit import wait_for_rest, writes
+from tests.apiserver.operator_process import SYSTEM
 from tests.apiserver.service import Chat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.apiserver.operator_process import SYSTEM, OperatorProcess
+    from tests.apiserver.operator_process import OperatorProcess
     from tests.apiserver.server import ApiServer
 
 pytestmark = pytest.mark.timeout(180)
