@@ -37,7 +37,7 @@ demo-down: $(STAMP) ## Take the demo and its cluster down
 ##@ Check it
 .PHONY: test lint unit apiserver e2e e2e-cluster e2e-service
 test: lint ## Everything: lint, unit, real API server, real cluster with real vLLM and LMCache
-	@$(MAKE) --jobs 2 lane-e2e-service lane-apiserver lane-unit lane-e2e-cluster
+	@$(MAKE) --jobs 2 --keep-going lane-e2e-service lane-apiserver lane-unit lane-e2e-cluster
 
 # Two run at a time, for each of them mostly waits; whole lines only, so that what they print stays readable.
 lane-%:
