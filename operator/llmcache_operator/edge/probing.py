@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from llmcache_operator.core.probe import Answer
     from llmcache_operator.core.values import EngineSample, Json, SelfTest
 
-STORE_PATIENCE = (1.5, 3.0, 6.0)
-"""Seconds that each try gives the cache: an engine answers first and stores its KV then."""
+STORE_PATIENCE = (1.0, 3.0, 6.0)
+"""Seconds that each try gives the cache: an engine answers first and stores its KV then. Only the first try takes any
+chunk that is stored meanwhile for its own and goes on at once: with other requests it may not be."""
 
 ANSWER_SECONDS = 30.0
 COUNT_SECONDS = 3.0
@@ -68,11 +69,11 @@ class Prober:
 
     async def _try(self, writer: Json, reader: Json, names: tuple[str, str]) -> PairFinding:
         blurred = False
-        for patience in STORE_PATIENCE:
+        for attempt, patience in enumerate(STORE_PATIENCE):
             tokens = probe.prompt(random.SystemRandom().sample(probe.VOCABULARY, self.test.chunk), self.test.tail)
             if await self._is_busy(writer) or await self._is_busy(reader):
                 return PairFinding(*names, Reason.SATURATED)
-            stored = await self._stored()
+            stored = await self._stored() if attempt == 0 else None
             reference = await self._ask(writer, tokens)
             await self._wait_until_stored(stored, patience)
             shared = await self._ask(reader, tokens)
@@ -144,11 +145,10 @@ class Prober:
             return None
 
     async def _wait_until_stored(self, before: int | None, patience: float) -> None:
-        """Wait until another chunk is stored, a sign that this prompt's is; at most so many seconds."""
+        """Wait so many seconds, or until more chunks are stored than `before` if that is given."""
         deadline = asyncio.get_running_loop().time() + patience
         while (left := deadline - asyncio.get_running_loop().time()) > 0:
-            now = await self._stored()
-            if before is not None and now is not None and now > before:
+            if before is not None and (await self._stored() or 0) > before:
                 return
             await asyncio.sleep(min(POLL_SECONDS, left))
 
