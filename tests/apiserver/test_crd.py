@@ -176,6 +176,18 @@ REFUSED = {
         "spec.router.adminPaths[0]",
         "must be a path such as",
     ),
+    "router of another type": (router(type="Gateway"), "spec.router.type", '"EndpointPicker"'),
+    "keys behind a gateway": (
+        router(type="EndpointPicker", auth={"apiKeysSecretRef": {"name": "x"}}),
+        "spec.router.auth",
+        "set keys there and remove this",
+    ),
+    "certificate behind a gateway": (
+        router(type="EndpointPicker", tls={"secretRef": {"name": "x"}}),
+        "spec.router.tls",
+        "set its certificate there",
+    ),
+    "gateway of a proxy": (router(gatewayNamespace="x"), "spec.router.gatewayNamespace", "type EndpointPicker only"),
     "debug headers in another word": (router(debugHeaders="On"), "spec.router.debugHeaders", '"Disabled"'),
     "label of the operator": (
         template("engine", labels={"app.kubernetes.io/name": "x"}),
@@ -241,9 +253,10 @@ def test_what_is_left_out_gets_its_default(kubectl: Any) -> None:
     assert made["spec"] == {
         "model": {"uri": "pvc://models/tiny"},
         "engine": {"device": "GPU", "dtype": "auto", "blockSize": 32, "tensorParallelSize": 1},
-        "cache": {"topology": "Shared", "memory": "4Gi", "chunkSize": 256, "cpu": "500m"},
+        "cache": {"topology": "Shared", "memory": "4Gi", "chunkSize": 256, "cpu": "500m", "selfTest": "Enabled"},
         "router": {
             "replicas": 2,
+            "type": "Proxy",
             "policy": "PrefixAware",
             "debugHeaders": "Disabled",
             "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},

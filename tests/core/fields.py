@@ -22,6 +22,7 @@ OWN_CACHE = (
     "NetworkPolicy/chat-cache",
     "PodDisruptionBudget/chat-cache",
 )
+GATEWAY_POLICIES = ("NetworkPolicy/chat-engine", "NetworkPolicy/chat-router")
 NEAR = {"weight": 1, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname"}}
 HUB = {"model": {"uri": "hf://org/repo"}}
 KEYS = {"router": {"auth": {"apiKeysSecretRef": {"name": "keys"}}}}
@@ -111,6 +112,8 @@ ROWS = {
             "replicas": Row(3, (ROUTER,)),
             "policy": Row("LeastLoaded", (ROUTER,)),
             "sessionHeader": Row("x-session-id", (ROUTER,)),
+            "type": Row("EndpointPicker", (ROUTER, "Service/chat-router", *GATEWAY_POLICIES)),
+            "gatewayNamespace": Row("gateways", GATEWAY_POLICIES, {"router": {"type": "EndpointPicker"}}),
             "auth.apiKeysSecretRef.name": Row("keys", (ROUTER,)),
             "auth.apiKeysSecretRef.key": Row("mine", (ROUTER,), KEYS),
             "tls.secretRef.name": Row("tls", (ROUTER, "Service/chat-router")),

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from llmcache_operator.api.status import ServiceStatus
+from llmcache_operator.core.children.inference_pool import INFERENCE_POOL
 from llmcache_operator.core.outcome import _transitions, outcome, should_write
 from llmcache_operator.core.reconcile import decide
 from llmcache_operator.core.target import Component
@@ -72,6 +74,18 @@ def test_a_status_says_what_was_found_and_nothing_that_was_not() -> None:
     assert status["cache"]["hitRatePercent"] == 75
     assert "usedPercent" not in status["cache"]
     assert ServiceStatus.model_validate(status).model_dump(by_alias=True, exclude_none=True) == status
+
+
+def test_behind_a_gateway_there_is_no_url_and_the_way_to_the_engines_is_told() -> None:
+    spec = SPEC | {"router": {"type": "EndpointPicker"}}
+    there = replace(SETTINGS, optional_kinds=frozenset({INFERENCE_POOL}))
+    for settings, words in ((SETTINGS, "no kind InferencePool"), (there, "InferencePool chat-engine")):
+        observed = Observed(resource(**spec), tuple(cluster(**spec).values()), PODS)
+        found = outcome(decide(observed, settings), observed, (), NOTHING, NOW)
+
+        assert "url" not in found.status
+        assert of(found, "RouterReady") == ("True", "Available")
+        assert words in condition_of(found.status["conditions"], "RouterReady")["message"]
 
 
 def test_a_service_without_measurements_has_no_rates() -> None:

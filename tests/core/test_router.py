@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from llmcache_operator.core.children import router
+from llmcache_operator.core.children.inference_pool import INFERENCE_POOL
 from llmcache_operator.core.target import Component
-from tests.core.samples import find, main_container, planned, target
+from llmcache_runtime.picker.cli import parse as parse_picker
+from llmcache_runtime.router.cli import parse as parse_router
+from tests.core.samples import SETTINGS, find, main_container, planned, target
 
 if TYPE_CHECKING:
-    from llmcache_operator.core.values import Json
+    from llmcache_operator.core.values import Json, Settings
 
 EDGE: Json = {
     "auth": {"apiKeysSecretRef": {"name": "team-keys", "key": "chat"}},
@@ -100,3 +105,68 @@ def test_the_order_of_admin_paths_changes_nothing() -> None:
 
     assert first == second
     assert flags(first["args"], "--admin-path") == ["/a", "/b"]
+
+
+PICKER: Json = {"type": "EndpointPicker"}
+THERE = replace(SETTINGS, optional_kinds=frozenset({INFERENCE_POOL}))
+
+
+def test_a_picker_is_the_same_pods_with_another_program_and_port() -> None:
+    made, proxy = container(**PICKER), container()
+    (port,) = find(planned(router=PICKER), "Service", Component.ROUTER)["spec"]["ports"]
+
+    assert made["command"] == ["llmcache-picker"]
+    assert made["image"] == proxy["image"]
+    assert flags(made["args"], "--port") == ["9002"]
+    assert {p["name"]: p["containerPort"] for p in made["ports"]} == {"grpc": 9002, "private": 9090}
+    assert port == {"name": "grpc", "port": 9002, "targetPort": "grpc", "protocol": "TCP", "appProtocol": "http2"}
+    assert made["readinessProbe"] == proxy["readinessProbe"]
+
+
+def test_the_picker_understands_what_it_is_told() -> None:
+    told = container(**PICKER, sessionHeader="x-user", adminPaths=["/v1/load_lora_adapter"], debugHeaders="Enabled")
+    settings = parse_picker(told["args"])
+
+    assert settings.service == ("team", "chat-engine")
+    assert settings.forward.debug_headers
+    assert settings.admin_paths == {"/v1/load_lora_adapter"}
+
+
+def test_the_router_understands_what_it_is_told() -> None:
+    settings = parse_router(container(**EDGE, adminPaths=["/a"], debugHeaders="Enabled")["args"])
+
+    assert settings.tls == (Path("/llmcache/tls/tls.crt"), Path("/llmcache/tls/tls.key"))
+    assert settings.api_keys == Path("/llmcache/api-keys/keys")
+    assert (settings.admin_paths, settings.forward.debug_headers) == ({"/a"}, True)
+
+
+def test_a_pool_is_made_for_a_picker_where_the_cluster_knows_pools() -> None:
+    def pools(settings: Settings, **spec: Any) -> list[Json]:
+        return [obj for obj in planned(settings, router=spec) if obj["kind"] == "InferencePool"]
+
+    assert pools(SETTINGS, **PICKER) == pools(THERE) == []
+    [pool] = pools(THERE, **PICKER)
+    engines = find(planned(THERE), "Deployment", Component.ENGINE)["spec"]["template"]
+    assert pool["spec"]["selector"]["matchLabels"].items() <= engines["metadata"]["labels"].items()
+    port = main_container(planned(THERE), Component.ENGINE)["ports"][0]["containerPort"]
+    assert pool["spec"]["targetPorts"] == [{"number": port}]
+    service = find(planned(THERE, router=PICKER), "Service", Component.ROUTER)
+    picker = pool["spec"]["endpointPickerRef"]
+    assert picker["name"] == service["metadata"]["name"]
+    assert picker["port"]["number"] == service["spec"]["ports"][0]["port"]
+
+
+@pytest.mark.parametrize("namespace", [None, "gateways"])
+def test_gateways_reach_engines_and_picker(namespace: str | None) -> None:
+    spec = PICKER | ({"gatewayNamespace": namespace} if namespace else {})
+    made = planned(router=spec)
+    peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "gateways"}}}
+
+    def open_to(component: Component, port: int) -> list[list[Json] | None]:
+        rules = find(made, "NetworkPolicy", component)["spec"]["ingress"]
+        return [rule.get("from") for rule in rules if rule["ports"][0]["port"] == port]
+
+    expected = [peer] if namespace else None
+    assert open_to(Component.ENGINE, 8000)[-1] == expected
+    assert open_to(Component.ROUTER, 9002) == [expected]
+    assert all(open_to(Component.ROUTER, 9090))

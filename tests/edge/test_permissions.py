@@ -70,6 +70,7 @@ def test_every_kind_of_child_is_watched() -> None:
     resource = service()
     resource["metadata"] |= {"uid": "u", "generation": 1}
     settings = replace(SETTINGS, optional_kinds=frozenset(OPTIONAL))
+    resource["spec"]["router"] = {"type": "EndpointPicker"}
     made = {ref_key(obj)[:2] for obj in decide(Observed(resource), settings).plan.apply}
 
     assert made == {*CHILDREN, *OPTIONAL}

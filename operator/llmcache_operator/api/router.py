@@ -18,6 +18,13 @@ _SECRET_NAME = Field(
 )
 
 
+class RouterType(StrEnum):
+    """What the router is to clients."""
+
+    PROXY = "Proxy"
+    ENDPOINT_PICKER = "EndpointPicker"
+
+
 class Policy(StrEnum):
     """How the router picks an engine."""
 
@@ -93,6 +100,28 @@ class RouterSpec(Model):
         int,
         Field(ge=1, le=64, json_schema_extra={"format": "int32"}, description="Number of routers."),
     ] = 2
+    type: Annotated[
+        RouterType,
+        Field(
+            description=(
+                "Proxy: clients talk to the router. EndpointPicker: clients talk to a gateway of yours (Envoy, or one "
+                "that implements the Gateway API Inference Extension), and the router tells it over gRPC, port 9002, "
+                "which engine to take; where the cluster has the kind InferencePool, one is made."
+            )
+        ),
+    ] = RouterType.PROXY
+    gateway_namespace: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+            max_length=63,
+            json_schema_extra=pattern_message("must be the name of a namespace: a-z, 0-9 and '-'"),
+            description=(
+                "With type EndpointPicker: the namespace of the gateway's pods, the only ones that then may reach "
+                "engines and routers. Left out: every pod may."
+            ),
+        ),
+    ] = None
     policy: Annotated[
         Policy,
         Field(
@@ -131,7 +160,8 @@ class RouterSpec(Model):
             json_schema_extra={"x-kubernetes-list-type": "set"},
             description=(
                 "Paths of the engine to open beside those for inference, such as /v1/load_lora_adapter: all others "
-                "answer 404. A request goes to one engine, not to each. Whoever has an API key may use them."
+                "answer 404. A request goes to one engine, not to each. Whoever has an API key may use them; with type "
+                "EndpointPicker, whoever your gateway lets through."
             ),
         ),
     ] = []
@@ -152,9 +182,25 @@ class RouterSpec(Model):
     model_config = Model.model_config | {
         "json_schema_extra": rules(
             rule(
-                "!has(self.adminPaths) || size(self.adminPaths) == 0 || has(self.auth)",
+                "self.type == 'EndpointPicker' || !has(self.adminPaths) || size(self.adminPaths) == 0 || "
+                "has(self.auth)",
                 "open to everybody, they would let anyone stop the engines: set auth.apiKeysSecretRef",
                 path=".adminPaths",
+            ),
+            rule(
+                "self.type == 'Proxy' || !has(self.auth)",
+                "with type EndpointPicker, clients meet your gateway: set keys there and remove this",
+                path=".auth",
+            ),
+            rule(
+                "self.type == 'Proxy' || !has(self.tls)",
+                "with type EndpointPicker, clients meet your gateway: set its certificate there and remove this",
+                path=".tls",
+            ),
+            rule(
+                "self.type == 'EndpointPicker' || !has(self.gatewayNamespace)",
+                "is for type EndpointPicker only: with type Proxy, clients come from anywhere",
+                path=".gatewayNamespace",
             ),
         )
     }

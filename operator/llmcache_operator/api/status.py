@@ -128,6 +128,9 @@ class ServiceStatus(Model):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = []
-    url: Annotated[str | None, Field(max_length=512, description="Where clients send requests.")] = None
+    url: Annotated[
+        str | None,
+        Field(max_length=512, description="Where clients send requests. Absent where they come through a gateway."),
+    ] = None
     engines: Annotated[EnginesStatus | None, Field(description="How many engines there are.")] = None
     cache: Annotated[CacheStatus | None, Field(description="Whether the cache works.")] = None

@@ -30,7 +30,8 @@ class Verdict:
 class Parts:
     """The parts of a service as they are now. `sampled` counts engines with a fresh measurement.
 
-    `shared` says whether engines find what others computed.
+    `shared` says whether engines find what others computed. `gateway` is what to tell of the way from a gateway
+    to the engines, where there is one.
     """
 
     rollouts: Mapping[Component, Rollout]
@@ -38,6 +39,7 @@ class Parts:
     sampled: int
     failures: tuple[ScrapeFailure, ...]
     shared: bool = True
+    gateway: str | None = None
 
 
 _PART = {
@@ -74,6 +76,8 @@ def _part(component: Component, parts: Parts) -> Verdict:
         reason = Reason.AVAILABLE if now.desired else Reason.SCALED_TO_ZERO
         if component is Component.CACHE_SERVER and not parts.shared:
             reason, count = Reason.NOT_SHARED, f"{count}. {_NOT_SHARED}"
+        if component is Component.ROUTER and parts.gateway:
+            count = f"{count}. {parts.gateway}"
         return Verdict(kind, status=True, reason=reason, message=count)
     for finding in parts.findings:
         if finding.component == component.value:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.api.conditions import ConditionType, Reason
 from llmcache_operator.core.children import router
+from llmcache_operator.core.children.inference_pool import whereabouts
 from llmcache_operator.core.conditions import Parts, Verdict, as_conditions, verdicts
 from llmcache_operator.core.diagnosis import diagnose
 from llmcache_operator.core.effect.evidence import ready_pods
@@ -55,8 +56,8 @@ def outcome(
         tested = standing(decision.target, observed, _settled(parts), measurement, now)
         judged = _judged(decision.target, observed, parts, measurement, tested.verdict, now)
         found = [*verdicts(parts), tested.verdict, *judged, *_paused(decision)]
-        status = {
-            "url": router.url(decision.target),
+        url = router.url(decision.target)
+        status = ({"url": url} if url else {}) | {
             "engines": _engines(decision.target, engines),
             "cache": cache_status(decision.target, engines.ready, covered, measurement, now) | tested.status,
         }
@@ -104,6 +105,7 @@ def _parts(target: Target, observed: Observed, rejections: Sequence[Rejection], 
     return Parts(
         rollouts=rollouts,
         shared=shares(target.spec.cache),
+        gateway=whereabouts(target),
         findings=diagnose(observed, rejections, now),
         sampled=covered.sampled,
         failures=covered.failures,

@@ -42,6 +42,7 @@ PLURALS = {
     ("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicies",
     ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
     ("monitoring.coreos.com/v1", "PodMonitor"): "podmonitors",
+    ("inference.networking.k8s.io/v1", "InferencePool"): "inferencepools",
     ("events.k8s.io/v1", "Event"): "events",
     (LEASE_API, "Lease"): "leases",
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import kopf
 
+from llmcache_operator.core.children.inference_pool import INFERENCE_POOL
 from llmcache_operator.core.children.monitoring import POD_MONITOR
 from llmcache_operator.core.values import Json, Kind, ServiceKey
 from llmcache_operator.edge import credentials
@@ -38,7 +39,7 @@ CHILDREN = (
     ("networking.k8s.io/v1", "NetworkPolicy"),
     ("policy/v1", "PodDisruptionBudget"),
 )
-OPTIONAL = (POD_MONITOR,)
+OPTIONAL = (POD_MONITOR, INFERENCE_POOL)
 """Kinds of children that not every cluster has: `discovery` finds out."""
 
 

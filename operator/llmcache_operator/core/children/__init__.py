@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.children import budget, engine, monitoring, network, router, router_access
+from llmcache_operator.core.children import budget, engine, inference_pool, monitoring, network, router, router_access
 from llmcache_operator.core.children.topology import topology_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def build(target: Target, live_engine: Json | None) -> tuple[Json, ...]:
         *topology.children(target),
         *engine.build(target, topology.engine_parts(target), live_engine),
         *router.build(target),
+        *inference_pool.build(target),
         *budget.build(target),
         *monitoring.build(target),
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.api.fields import Switch
 from llmcache_operator.core.children import engine, router, server
+from llmcache_operator.core.children.front_end import front_end, is_picker
 from llmcache_operator.core.target import Component, Target
 
 if TYPE_CHECKING:
@@ -25,12 +26,17 @@ def build(target: Target) -> tuple[Json, ...]:
         return ()
     watchers = _watchers(target)
     engines, routers = _pods(target, Component.ENGINE), _pods(target, Component.ROUTER)
+    clients = _namespace(target.spec.router.gateway_namespace)
     watched = [_allow(watchers, server.HTTP_PORT)]
     beside = Component.CACHE_SERVER not in target.components
     ingress = {
         Component.CACHE_SERVER: [_allow([engines], server.MP_PORT), *watched],
-        Component.ENGINE: [_allow([routers, *watchers], engine.HTTP_PORT), *(watched if beside else [])],
-        Component.ROUTER: [_allow([], router.HTTP_PORT), _allow(watchers, router.PRIVATE_PORT)],
+        Component.ENGINE: [
+            _allow([routers, *watchers], engine.HTTP_PORT),
+            *([_allow(clients, engine.HTTP_PORT)] if is_picker(target) else []),
+            *(watched if beside else []),
+        ],
+        Component.ROUTER: [_allow(clients, front_end(target).port), _allow(watchers, router.PRIVATE_PORT)],
     }
     return tuple(_policy(target, component, ingress[component]) for component in target.components)
 
@@ -67,7 +73,8 @@ def _watchers(target: Target) -> list[Json]:
             "podSelector": {"matchLabels": dict(settings.operator_labels)},
         }
     ]
-    if settings.scraper_namespace:
-        name = settings.scraper_namespace
-        peers.append({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}})
-    return peers
+    return [*peers, *_namespace(settings.scraper_namespace)]
+
+
+def _namespace(name: str | None) -> list[Json]:
+    return [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}] if name else []

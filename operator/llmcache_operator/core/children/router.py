@@ -6,32 +6,30 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.api.fields import Switch
 from llmcache_operator.core.children import pods
-from llmcache_operator.core.children.router_secrets import secrets
+from llmcache_operator.core.children.front_end import front_end, is_picker
 from llmcache_operator.core.target import Component, Target
 
 if TYPE_CHECKING:
     from llmcache_operator.core.values import Json
 
-HTTP_PORT = 8000
 PRIVATE_PORT = 9090
 
 
-def url(target: Target) -> str:
-    """Return where clients in the cluster send requests; the port is the scheme's own."""
+def url(target: Target) -> str | None:
+    """Return where clients in the cluster send requests; the port is the scheme's own. None behind a gateway."""
+    if is_picker(target):
+        return None
     scheme = "https" if target.spec.router.tls else "http"
     return f"{scheme}://{target.name(Component.ROUTER)}.{target.key.namespace}.svc"
 
 
 def build(target: Target) -> tuple[Json, ...]:
     """Return the Service and the Deployment."""
-    port = pods.service_port("http", 80, "http")
-    if target.spec.router.tls:
-        port = pods.service_port("https", 443, "http") | {"appProtocol": "https"}
     service: Json = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": target.metadata(Component.ROUTER),
-        "spec": {"selector": target.selector(Component.ROUTER), "ports": [port]},
+        "spec": {"selector": target.selector(Component.ROUTER), "ports": [front_end(target).service_port]},
     }
     return (service, _deployment(target))
 
@@ -50,7 +48,7 @@ def _deployment(target: Target) -> Json:
         "topologySpreadConstraints": [spread],
         "containers": [_container(target)],
     }
-    if volumes := [secret.volume for secret in secrets(router)]:
+    if volumes := [secret.volume for secret in front_end(target).secrets]:
         spec["volumes"] = volumes
     return {
         "apiVersion": "apps/v1",
@@ -66,15 +64,15 @@ def _deployment(target: Target) -> Json:
 
 
 def _container(target: Target) -> Json:
-    router = target.spec.router
-    mounts = [secret.mount for secret in secrets(router)]
+    router, face = target.spec.router, front_end(target)
+    mounts = [secret.mount for secret in face.secrets]
     return {
         "name": "router",
         "image": target.settings.router_image,
         "imagePullPolicy": target.settings.image_pull_policy,
-        "command": ["llmcache-router"],
+        "command": [face.command],
         "args": _args(target),
-        "ports": [pods.port("http", HTTP_PORT), pods.port("private", PRIVATE_PORT)],
+        "ports": [pods.port(face.port_name, face.port), pods.port("private", PRIVATE_PORT)],
         **pods.resources(router.resources),
         "securityContext": pods.container_security(read_only_root=True),
         "startupProbe": pods.http_probe("/healthz", "private", period=1, failures=60),
@@ -86,14 +84,14 @@ def _container(target: Target) -> Json:
 
 
 def _args(target: Target) -> list[str]:
-    router = target.spec.router
+    router, face = target.spec.router, front_end(target)
     return [
         *("--service", f"{target.key.namespace}/{target.name(Component.ENGINE)}"),
-        *("--port", str(HTTP_PORT), "--private-port", str(PRIVATE_PORT)),
+        *("--port", str(face.port), "--private-port", str(PRIVATE_PORT)),
         *("--policy", router.policy.value),
         *(["--session-header", router.session_header] if router.session_header else []),
         *("--grace", str(pods.DRAIN_SECONDS), "--drain-timeout", str(pods.drain_seconds(router.template))),
-        *(arg for secret in secrets(router) for arg in secret.args),
+        *(arg for secret in face.secrets for arg in secret.args),
         *(arg for path in sorted(router.admin_paths) for arg in ("--admin-path", path)),
         *(["--debug-headers"] if router.debug_headers is Switch.ENABLED else []),
     ]
