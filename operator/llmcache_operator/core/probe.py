@@ -25,8 +25,8 @@ TOP = 5
 TOLERANCE = 1.0
 """Nats by which a token's log probability may differ between two computations of one prompt.
 
-Measured: 0.0 on CPUs in bfloat16. On GPUs kernels differ with the batch: a logit of 32 or more has a resolution of 0.25
-in bfloat16. Other KV moves the answer to a repetition by several nats.
+Measured in bfloat16 on CPUs: 0.0 with vLLM; up to 0.25 with transformers, which computes in another order when a part
+is cached. A logit of 32 to 64 has a resolution of 0.25 in bfloat16. docs/adr/0010-self-test.md has what wrong KV does.
 """
 
 CONTROL_SALT = "llmcache-self-test"
