@@ -23,7 +23,10 @@ def _address(port: int) -> Json:
 
 
 def configuration(picker: int, engines: Sequence[int], body_mode: str | None = None) -> Json:
-    """The example, with nothing changed but where things are, and, if given, the mode of both bodies."""
+    """The example, with nothing changed but where things are, and, if given, the mode of both bodies.
+
+    And with more patience: that the machine is busy says nothing.
+    """
     config: Json = yaml.safe_load(EXAMPLE.read_text())
     resources = config["static_resources"]
     config["admin"] = _address(0)
@@ -33,6 +36,7 @@ def configuration(picker: int, engines: Sequence[int], body_mode: str | None = N
     for cluster in resources["clusters"]:
         endpoints = [{"endpoint": _address(port)} for port in ports[cluster["name"]]]
         cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": endpoints}]
+    filter_of(config)["message_timeout"] = "30s"
     if body_mode is not None:
         mode = filter_of(config)["processing_mode"]
         mode |= {"request_body_mode": body_mode, "response_body_mode": body_mode}
@@ -49,7 +53,8 @@ def filter_of(config: Json) -> Json:
 class Envoy:
     """A running Envoy."""
 
-    def __init__(self, admin: str, port: int) -> None:
+    def __init__(self, admin: str, port: int, pid: int) -> None:
+        self.pid = pid
         self.url = f"http://127.0.0.1:{port}"
         self._admin = admin
 
@@ -87,7 +92,7 @@ async def _started(admin_file: Path, process: asyncio.subprocess.Process, log: P
                 (await client.get(f"{admin}/ready")).raise_for_status()
                 listeners = (await client.get(f"{admin}/listeners", params={"format": "json"})).json()
                 address = listeners["listener_statuses"][0]["local_address"]["socket_address"]
-                return Envoy(admin, address["port_value"])
+                return Envoy(admin, address["port_value"], process.pid)
             await asyncio.sleep(0.02)
 
 

@@ -94,6 +94,21 @@ async def test_a_killed_picker_costs_no_request_and_no_affinity(tmp_path: Path) 
         assert closed.status_code == 404
 
 
+async def test_a_picker_that_hangs_delays_requests_and_costs_none(tmp_path: Path) -> None:
+    async with engines(2) as served, picker(served) as (process, port):
+        config = gateway.configuration(port, [e.port for e in served])
+        gateway.filter_of(config)["message_timeout"] = "0.2s"
+        async with (
+            gateway.running(config, tmp_path) as envoy,
+            httpx.AsyncClient(base_url=envoy.url, timeout=20, trust_env=False) as client,
+        ):
+            process.send_signal(signal.SIGSTOP)
+            answers = [await client.post(CHAT, json=chat(f"{i}")) for i in range(3)]
+
+            assert [answer.status_code for answer in answers] == [200] * 3
+            assert await envoy.counter("ext_proc.message_timeouts") >= 3
+
+
 async def test_a_picker_that_is_told_to_stop_leaves_streams_alone(tmp_path: Path) -> None:
     """Whether the gateway would fail open or not: what runs needs no picker any more."""
     async with (

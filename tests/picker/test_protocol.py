@@ -201,6 +201,22 @@ async def test_the_books_follow_the_engine_that_served(how: str) -> None:
     assert sum(books.running.values()) == 0
 
 
+@pytest.mark.parametrize(("status", "tiers"), [(200, "shared"), (500, "compute")])
+async def test_a_prompt_counts_as_shared_once_it_was_answered_well(status: int, tiers: str) -> None:
+    books = Books(2)
+    text = body(json.dumps(chat("x" * 8000)).encode())
+    exchange = books.exchange()
+    answers = await told(exchange, head(), text, response(status))
+    exchange.close()
+    books.knowledge.policy.restart(f"uid-{endpoints(answers[1])[0][7]}")
+    again = books.exchange()
+    await told(again, head(), text)
+
+    assert again.story is not None
+    assert again.story.pick is not None
+    assert max(again.story.pick.tiers._asdict().items(), key=lambda item: item[1])[0] == tiers
+
+
 async def test_an_address_that_nobody_knows_changes_nothing() -> None:
     books = Books()
     exchange = books.exchange()

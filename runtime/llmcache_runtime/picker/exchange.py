@@ -182,7 +182,8 @@ class Exchange:
     def close(self) -> dict[str, Any] | None:
         """End the books of this request; give its entry for the log."""
         if self._choice is not None:
-            if self.story is not None and self.story.status and self.story.first is None:
+            unseen = self.story is not None and self.story.first is None
+            if unseen and 200 <= self._choice.status < 300:
                 self._chooser.first_token(self._choice)
             self._chooser.ended(self._choice)
         if self.story is None:
