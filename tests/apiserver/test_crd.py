@@ -182,11 +182,6 @@ REFUSED = {
         "spec.router.auth",
         "set keys there and remove this",
     ),
-    "certificate behind a gateway": (
-        router(type="EndpointPicker", tls={"secretRef": {"name": "x"}}),
-        "spec.router.tls",
-        "set its certificate there",
-    ),
     "gateway of a proxy": (router(gatewayNamespace="x"), "spec.router.gatewayNamespace", "type EndpointPicker only"),
     "debug headers in another word": (router(debugHeaders="On"), "spec.router.debugHeaders", '"Disabled"'),
     "label of the operator": (

@@ -124,10 +124,13 @@ def test_a_picker_is_the_same_pods_with_another_program_and_port() -> None:
 
 
 def test_the_picker_understands_what_it_is_told() -> None:
-    told = container(**PICKER, sessionHeader="x-user", adminPaths=["/v1/load_lora_adapter"], debugHeaders="Enabled")
+    told = container(
+        **PICKER, tls=EDGE["tls"], sessionHeader="x-user", adminPaths=["/v1/load_lora_adapter"], debugHeaders="Enabled"
+    )
     settings = parse_picker(told["args"])
 
     assert settings.service == ("team", "chat-engine")
+    assert settings.tls == (Path("/llmcache/tls/tls.crt"), Path("/llmcache/tls/tls.key"))
     assert settings.forward.debug_headers
     assert settings.admin_paths == {"/v1/load_lora_adapter"}
 

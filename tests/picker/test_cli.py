@@ -32,6 +32,7 @@ def test_nothing_ever_waits_in_a_picker() -> None:
         ([*ENGINE, "--port", "9090"], "--private-port"),
         ([*ENGINE, "--admin-path", "sleep"], "--admin-path"),
         ([*ENGINE, "--tls-cert", "x"], "--tls-cert"),
+        ([*ENGINE, "--tls-key", "x"], "--tls-cert"),
     ],
 )
 def test_a_bad_flag_is_named(argv: list[str], flag: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,11 +13,15 @@ import pytest
 from llmcache_runtime.router.admission import AdmissionSettings
 from llmcache_runtime.router.forward import ForwardSettings
 from llmcache_runtime.router.http1 import Limits
-from tests.picker.conftest import UNPROBED, within
+from tests.fakes.engine import Engine, serve
+from tests.picker import gateway
+from tests.picker.conftest import UNPROBED, start_picker, within
 from tests.router.conftest import chat, events, until
+from tests.router.test_safety import common_name, write_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from tests.picker.conftest import Stack
 
@@ -190,3 +194,35 @@ async def test_a_client_can_not_name_an_engine(make_stack: StackMaker) -> None:
         seen[answer.json()["engine"]] += 1
 
     assert len(seen) == 1, "they follow the prefix"
+
+
+async def test_a_gateway_that_insists_on_tls_gets_it_and_follows_a_new_certificate(tmp_path: Path) -> None:
+    engine = await serve(Engine("engine-0"))
+    files = write_certificate(tmp_path, "first")
+    running = await start_picker([engine], tls=files)
+    context = {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "common_tls_context": {"alpn_protocols": ["h2"]},
+        },
+    }
+    config = gateway.configuration(running.picker.port, [engine.port])
+    config["static_resources"]["clusters"][1]["transport_socket"] = context
+    gateway.filter_of(config)["failure_mode_allow"] = False
+    async with (
+        gateway.running(config, tmp_path) as envoy,
+        httpx.AsyncClient(base_url=envoy.url, timeout=20, trust_env=False) as client,
+    ):
+        assert (await client.post(CHAT, json=chat())).status_code == 200
+        assert await common_name(running.picker.port) == "CN=first"
+        write_certificate(tmp_path, "second")
+        assert await common_name(running.picker.port) == "CN=second"
+        files[0].write_text("no certificate")
+        assert await common_name(running.picker.port) == "CN=second"
+        for file in files:
+            file.unlink()
+        assert await common_name(running.picker.port) == "CN=second"
+        assert (await client.post(CHAT, json=chat())).status_code == 200
+    await running.stop()
+    await engine.stop()

@@ -149,7 +149,8 @@ class RouterSpec(Model):
         Field(
             description=(
                 "TLS of the port that clients use; the Service then has port 443 and no port 80. Left out: plain HTTP "
-                "on port 80. Engines and probes are reached over plain HTTP either way."
+                "on port 80. Engines and probes are reached over plain HTTP either way. With type EndpointPicker: TLS "
+                "of the gRPC port, which some gateways insist on."
             )
         ),
     ] = None
@@ -191,11 +192,6 @@ class RouterSpec(Model):
                 "self.type == 'Proxy' || !has(self.auth)",
                 "with type EndpointPicker, clients meet your gateway: set keys there and remove this",
                 path=".auth",
-            ),
-            rule(
-                "self.type == 'Proxy' || !has(self.tls)",
-                "with type EndpointPicker, clients meet your gateway: set its certificate there and remove this",
-                path=".tls",
             ),
             rule(
                 "self.type == 'EndpointPicker' || !has(self.gatewayNamespace)",

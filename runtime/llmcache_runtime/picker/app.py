@@ -8,6 +8,7 @@ import grpc
 from llmcache_runtime.picker.chooser import Chooser
 from llmcache_runtime.picker.exchange import Exchange
 from llmcache_runtime.picker.service import ExternalProcessor, HealthChecks
+from llmcache_runtime.picker.tls import CertificateFiles
 from llmcache_runtime.router.access_log import AccessLog
 from llmcache_runtime.router.connection import Client, Connections
 from llmcache_runtime.router.knowledge import Knowledge
@@ -39,6 +40,7 @@ class Picker:
         self._private = Private(knowledge.policy, knowledge.engines, knowledge.metrics, self._processor)
         self._health = HealthChecks(lambda: knowledge.engines.synced and not self._private.stopping)
         self._connections = Connections(_PRIVATE_CONNECTIONS)
+        self._certificate = CertificateFiles(*settings.tls) if settings.tls else None
 
     def stop(self) -> None:
         """Begin a graceful stop; `run` returns when it is over."""
@@ -79,7 +81,10 @@ class Picker:
         server.add_generic_rpc_handlers((self._processor.handler, self._health.handler))
         address = f"{self._settings.host}:{self._settings.port}"
         try:
-            self.port = server.add_insecure_port(address)
+            if self._certificate is None:
+                self.port = server.add_insecure_port(address)
+            else:
+                self.port = server.add_secure_port(address, self._certificate.credentials())
         except RuntimeError as error:
             raise OSError(f"{address} can't be listened on: {error}") from None
         await server.start()

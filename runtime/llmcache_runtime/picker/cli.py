@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from llmcache_runtime.policy import Prices
 from llmcache_runtime.router.admission import AdmissionSettings
@@ -18,6 +19,8 @@ def parse(argv: Sequence[str] | None) -> Settings:
     flags = parser.parse_args(argv)
     if flags.port == flags.private_port != 0:
         parser.error(f"argument --private-port: {flags.private_port} is the gRPC port too")
+    if bool(flags.tls_cert) != bool(flags.tls_key):
+        parser.error("argument --tls-cert: it needs --tls-key, and the other way round")
     return Settings(
         service=flags.service,
         engines=tuple(dict.fromkeys(flags.engine or ())),
@@ -31,6 +34,7 @@ def parse(argv: Sequence[str] | None) -> Settings:
         grace=flags.grace,
         drain_timeout=flags.drain_timeout,
         access_log=flags.access_log,
+        tls=(flags.tls_cert, flags.tls_key) if flags.tls_cert else None,
         admin_paths=frozenset(flags.admin_path or ()),
         limits=Limits(body=flags.max_body),
         health=HealthSettings(interval=flags.health_interval, timeout=flags.health_timeout),
@@ -57,6 +61,8 @@ def _listening(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 (a server in a pod)
     group.add_argument("--port", type=port, default=9002, help="gRPC port for gateways")
     group.add_argument("--private-port", type=port, default=9090, help="port for health, metrics and debug pages")
+    group.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain; read again on change")
+    group.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
     group.add_argument("--grace", type=seconds, default=5.0, help="seconds to go on accepting after SIGTERM")
     group.add_argument(
         "--drain-timeout", type=seconds, default=30.0, help="seconds that requests get to reach an engine after that"

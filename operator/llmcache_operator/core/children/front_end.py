@@ -40,7 +40,7 @@ def front_end(target: Target) -> FrontEnd:
     if is_picker(target):
         # Without the protocol's name some gateways would talk HTTP/1.1 to it.
         grpc = pods.service_port("grpc", GRPC_PORT, "grpc") | {"appProtocol": "http2"}
-        return FrontEnd("llmcache-picker", GRPC_PORT, "grpc", grpc)
+        return FrontEnd("llmcache-picker", GRPC_PORT, "grpc", grpc, secrets(router))
     port = pods.service_port("http", 80, "http")
     if router.tls:
         port = pods.service_port("https", 443, "http") | {"appProtocol": "https"}
