@@ -27,7 +27,7 @@ def shared(
 ) -> Iterator[Stage]:
     """An operator that measures every second."""
     with operators(operator_kubeconfig, tmp_path_factory.mktemp("causes")) as start:
-        start("--scrape-interval", "1", "--status-interval", "1", "--window", str(WINDOW)).wait_until_leading()
+        start("--scrape-interval", "1", "--status-interval", "10", "--window", str(WINDOW)).wait_until_leading()
         with stage(api_server.kubeconfig) as shared:
             yield shared
 

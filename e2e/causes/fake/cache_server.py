@@ -67,6 +67,11 @@ class CacheServer:
         }
         self.pinged[instance] = time.monotonic()
 
+    def unregister(self, instance: int) -> None:
+        """Forget an engine that ends."""
+        self.instances.pop(instance, None)
+        self.pinged.pop(instance, None)
+
     def reap(self) -> None:
         """Drop who has not pinged for long."""
         for instance, at in tuple(self.pinged.items()):

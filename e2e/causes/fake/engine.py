@@ -56,10 +56,12 @@ class Engine:
     frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        self.instance = 0
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew: empty cache, counters at nothing, another instance for the server."""
+        """End as asked, and begin anew: empty cache, counters at nothing, another instance for the server."""
+        self.server.unregister(self.instance)
         self.instance = uuid.uuid4().int & ((1 << 63) - 1)
         self._cache = Lru(self.cache_tokens // self.block_tokens)
         self._prefill = asyncio.Lock()

@@ -35,7 +35,8 @@ ENGINES = 2
 CACHE, ROUTER = 100, 101
 CACHE_POD, ROUTER_POD = "chat-cache-0", "chat-router-0"
 PING_SECONDS = 1.0
-START_SECONDS = 60.0
+START_SECONDS = 180.0
+"""The operator writes ten objects a second, and there are 15 for each service."""
 WORKLOADS = {
     "engine": ("deployments", "chat-engine"),
     "cache-server": ("statefulsets", "chat-cache"),
@@ -52,11 +53,14 @@ class Fleet:
     loop: Loop
     subnet: int
     spec: Json = field(default_factory=dict)
+    engine_tokens: int = 9000
     scatters: bool = False
     traffic: Traffic = field(default_factory=Traffic)
     server: CacheServer = field(default_factory=CacheServer)
     router: Router = field(default_factory=Router)
     engines: list[Engine] = field(default_factory=list)
+    runners: list[web.AppRunner] = field(default_factory=list)
+    tasks: list[Future[None]] = field(default_factory=list)
     usages: list[Usage] = field(default_factory=list)
 
     def start(self) -> None:
@@ -68,9 +72,9 @@ class Fleet:
         self.templates = {component: self._template(component) for component in WORKLOADS}
         identity = self.templates["engine"]["metadata"]["annotations"]["llmcache.dev/cache-identity"]
         self.root = f"/llmcache/run/{identity}-0123456789ab"
-        self._runners = self.loop.call(self._serve())
+        self.runners = self.loop.call(self._serve())
         traffic = self.traffic.run(self._send)
-        self._tasks: list[Future[None]] = [self.loop.start(self._pings()), self.loop.start(traffic)]
+        self.tasks = [self.loop.start(self._pings()), self.loop.start(traffic)]
         self.make_pod(CACHE_POD, "cache-server")
         self.make_pod(ROUTER_POD, "router")
         for _ in range(ENGINES):
@@ -79,7 +83,7 @@ class Fleet:
 
     def stop(self) -> None:
         """End traffic and servers, and delete the namespace."""
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
         self.loop.call(self._close())
         self.api.delete("namespaces", self.api.namespace)
@@ -182,8 +186,8 @@ class Fleet:
 
     def _add_engine(self) -> None:
         number = len(self.engines)
-        engine = Engine(self.root, self.server)
-        self._runners.append(self.loop.call(serve_engine(engine, self._address(number), 8000)))
+        engine = Engine(self.root, self.server, cache_tokens=self.engine_tokens)
+        self.runners.append(self.loop.call(serve_engine(engine, self._address(number), 8000)))
         self.make_pod(engine_pod(number), "engine")
         self.engines.append(engine)
 
@@ -193,7 +197,7 @@ class Fleet:
         return list(await asyncio.gather(cache, router))
 
     async def _close(self) -> None:
-        for runner in self._runners:
+        for runner in self.runners:
             await runner.cleanup()
 
     async def _pings(self) -> None:

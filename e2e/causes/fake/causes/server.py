@@ -39,6 +39,11 @@ def _reached(fleet: Fleet) -> None:
         engine.reaches_server = True
 
 
+def _small_engines(fleet: Fleet) -> None:
+    """Leave all reuse to the server."""
+    fleet.engine_tokens = 3000
+
+
 CAUSES: tuple[Cause[Fleet], ...] = (
     Cause(
         "Cache server down",
@@ -97,5 +102,6 @@ CAUSES: tuple[Cause[Fleet], ...] = (
         lambda fleet: fleet.restart_cache_server(capacity=12),
         lambda fleet: fleet.restart_cache_server(capacity=4096),
         after=REFILLS,
+        prepare=_small_engines,
     ),
 )
