@@ -50,7 +50,8 @@ class Send(Protocol):
 class Traffic:
     """What clients do. Lengths in tokens, pauses in seconds; each session pauses a little longer than the one before.
 
-    The defaults share prefixes and hold more than the engines do by themselves, so that the server has work.
+    Every other session begins with a text of its own that nobody has sent before, the others with one that they always
+    begin with. The defaults hold more than the engines do by themselves, so that the server has work.
     """
 
     sessions: int = 8
@@ -77,7 +78,7 @@ class Traffic:
                     await send(Request(prompt, number, turn, engine))
 
     def _prompts(self, number: int, visit: int) -> Iterator[str]:
-        history = text(f"{number}", self.system)
+        history = text(f"{number}.{visit if number % 2 else 'known'}", self.system)
         for turn in range(self.turns):
             history += text(f"{number}.{visit}.{turn}", self.turn)
             yield history if self.shares else text(uuid.uuid4().hex, self.system)

@@ -46,12 +46,12 @@ WORKLOADS = {
 
 @dataclass
 class Fleet:
-    """One service in a namespace of its own. `subnet` is the second byte of its pods' addresses, 127.SUBNET.0.x."""
+    """One service in a namespace of its own. `network` is what its pods' addresses begin with."""
 
     api: Api
     watch: Watch
     loop: Loop
-    subnet: int
+    network: str
     spec: Json = field(default_factory=dict)
     engine_tokens: int = 9000
     scatters: bool = False
@@ -171,7 +171,7 @@ class Fleet:
         return template
 
     def _address(self, number: int) -> str:
-        return f"127.{self.subnet}.0.{number + 1}"
+        return f"{self.network}.{number + 1}"
 
     async def _send(self, request: Request) -> None:
         """Be the router: keep a session on its engine, unless it scatters."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
 
     from e2e.causes.cause import Cause
 
-FIRST_SUBNET = 100
+NETWORKS = range(16, 250)
+LOCK_PORT = 8080
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What all fleets of a run share."""
+    """What all fleets of a run share. `network` is the second byte of their pods' addresses."""
 
+    network: int
     client: httpx.Client
     watch: Watch
     loop: Loop
@@ -36,7 +39,7 @@ class Stage:
     def fleet(self, number: int, cause: Cause[Fleet] | None = None) -> Fleet:
         """Make the fleet of one cause, not started yet."""
         api = Api(self.client, f"causes-{uuid.uuid4().hex[:8]}")
-        fleet = Fleet(api, self.watch, self.loop, FIRST_SUBNET + number)
+        fleet = Fleet(api, self.watch, self.loop, f"127.{self.network}.{number}")
         if cause is not None:
             cause.prepare(fleet)
         return fleet
@@ -59,5 +62,19 @@ class Stage:
 @contextmanager
 def stage(kubeconfig: Path) -> Iterator[Stage]:
     """Provide what fleets need of a cluster in which an operator is at work."""
-    with proxied(kubeconfig) as client, Watch(kubeconfig) as watch, Loop() as loop:
-        yield Stage(client, watch, loop)
+    with network() as second, proxied(kubeconfig) as client, Watch(kubeconfig) as watch, Loop() as loop:
+        yield Stage(second, client, watch, loop)
+
+
+@contextmanager
+def network() -> Iterator[int]:
+    """Take a part of loopback, 127.N.0.0/16, that no other run on this machine has; gives N."""
+    for second in NETWORKS:
+        with socket.socket() as lock:
+            try:
+                lock.bind((f"127.{second}.255.254", LOCK_PORT))
+            except OSError:
+                continue
+            yield second
+            return
+    raise LookupError(f"all of 127.{NETWORKS[0]}.0.0/16 to 127.{NETWORKS[-1]}.0.0/16 are taken: are old runs left?")
