@@ -31,7 +31,7 @@ SESSIONS, PAUSE = 8, 3.0
 SPEC: Json = {
     # Room for about 6,000 tokens: eight conversations don't fit into two of these, so that the server has work. Each
     # answer's usage tells what was cached.
-    "engine": {"replicas": 2, "kvCacheMemory": "12Mi", "args": ["--enable-prompt-tokens-details"]},
+    "engine": {"replicas": 2, "kvCacheMemory": "12Mi"},
     "cache": {"memory": "1Gi", "selfTest": "Enabled"},
 }
 
