@@ -29,9 +29,8 @@ PAUSED = "llmcache.dev/paused"
 READY_SECONDS = 300.0
 SESSIONS, PAUSE = 8, 3.0
 SPEC: Json = {
-    # Room for about 6,000 tokens: eight conversations don't fit into two of these, so that the server has work. Each
-    # answer's usage tells what was cached.
-    "engine": {"replicas": 2, "kvCacheMemory": "12Mi"},
+    # Room for 6,144 tokens: eight conversations don't fit into two of these, so that the server has work.
+    "engine": {"replicas": 2, "kvCacheMemory": "64Mi", "args": ["--num-gpu-blocks-override", "192"]},
     "cache": {"memory": "1Gi", "selfTest": "Enabled"},
 }
 

@@ -41,8 +41,6 @@ def _no_connector(_: Live, template: Json) -> None:
 def _other_dtype(_: Live, template: Json) -> None:
     args = template["spec"]["containers"][0]["args"]
     args[args.index("--dtype") + 1] = "float32"
-    room = args.index("--kv-cache-memory-bytes") + 1
-    args[room] = str(2 * int(args[room]))
 
 
 def _other_weights(live: Live, template: Json) -> None:
