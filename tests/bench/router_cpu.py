@@ -1,9 +1,22 @@
-"""CPU that routers spend on a request and on a piece of a stream, side by side in one run.
+"""CPU that routers spend on a request and on a chunk of a stream, side by side in one run.
 
-    python -m tests.bench.router_cpu [--neighbour PATH/TO/vllm-router] [--repetitions 5]
+    python -m tests.bench.router_cpu [--neighbour PATH/TO/vllm-router] [--repetitions 25]
 
-All routers run over the same fake engines and are loaded in turn, so that ratios hold on a machine that is shared;
-seconds are those of the scheduler (/proc/PID/task/*/schedstat). Linux only.
+One set-up, because figures depend on it:
+
+- Every router has one core of its own, clients and fake engines have the others. Unpinned, a router with a thread for
+  each core pays for waking them and for moving between them, and how much depends on what else the machine does: the
+  same two routers compared at 1.4 and at 0.65 for a chunk.
+- The same client loads the same fake engines through each of them, in turn, in many short slices whose order is turned
+  round every time. A ratio is that of two neighbouring slices, and the median of those is reported: what else runs on a
+  shared machine meets both.
+- Seconds are those of the scheduler, of the whole process tree, threads that have ended included. Wall time counts
+  nowhere.
+- Chunks come at the pace of an engine (16 streams, 200 tokens a second each), one event a write. A faster fake than
+  that measures how a router joins chunks in its buffers, not what one costs. A chunk costs what a stream costs more
+  than a request of the same size that does not stream, through the number of chunks.
+
+Linux only.
 """
 
 import argparse
@@ -13,6 +26,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,22 +34,33 @@ from pathlib import Path
 import httptools
 import uvloop
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 ENGINES = (29001, 29002, 29003, 29004)
 URLS = [f"http://127.0.0.1:{port}" for port in ENGINES]
 CONCURRENCY = 16
-PIECES = 256
+CHUNKS = 64
 
 
 @dataclass
 class Router:
-    """A router under test, with microseconds by kind of load."""
+    """A router under test, with microseconds by kind of load, one for each repetition."""
 
     name: str
     port: int
     command: list[str]
     costs: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cell of the table: median microseconds of CPU, and the median ratio to the first router."""
+
+    router: str
+    kind: str
+    microseconds: float
+    ratio: float
 
 
 class Client(asyncio.Protocol):
@@ -68,7 +93,7 @@ class Client(asyncio.Protocol):
 def chat(mark: object, size: int, *, stream: bool = False) -> bytes:
     """Make a chat request of about `size` bytes that shares no prefix with others."""
     text = f"{mark} ".ljust(size, "x")
-    body = {"model": "fake", "stream": stream, "max_tokens": PIECES if stream else 1}
+    body = {"model": "fake", "stream": stream, "max_tokens": CHUNKS if stream else 1}
     data = json.dumps(body | {"messages": [{"role": "user", "content": text}]}).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
     head += b"content-length: %d\r\n\r\n" % len(data)
@@ -90,9 +115,13 @@ async def load(port: int, count: int, make: Callable[[int], bytes]) -> None:
 
 
 def cpu_microseconds(pid: int) -> float:
-    """Read what all threads of a process have run."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[0]) for task in tasks) / 1000
+    """Read what a process and its descendants have run, ended threads included.
+
+    The clock's number is that of clock_getcpuclockid(3): the kernel's `MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)`.
+    """
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    below = sum(cpu_microseconds(int(child)) for task in children for child in task.read_text().split())
+    return below + time.clock_gettime_ns(~pid << 3 | 2) / 1000
 
 
 async def ready(port: int) -> None:
@@ -109,15 +138,18 @@ async def ready(port: int) -> None:
 
 async def measure(router: Router, pid: int, repetition: int) -> None:
     """Load a router once with each kind of request."""
-    kinds: dict[str, tuple[int, int, Callable[[int], bytes]]] = {
-        "1 KB": (1500, 1, lambda n: chat((repetition, n), 1000)),
-        "32 KB": (400, 1, lambda n: chat((repetition, n), 32_000)),
-        "piece": (32, PIECES, lambda n: chat((repetition, n), 1000, stream=True)),
-    }
-    for kind, (count, pieces, make) in kinds.items():
+
+    async def each(count: int, make: Callable[[int], bytes]) -> float:
         before = cpu_microseconds(pid)
         await load(router.port, count, make)
-        router.costs.setdefault(kind, []).append((cpu_microseconds(pid) - before) / count / pieces)
+        return (cpu_microseconds(pid) - before) / count
+
+    small = await each(400, lambda n: chat((repetition, n), 1000))
+    large = await each(200, lambda n: chat((repetition, n), 32_000))
+    stream = await each(CONCURRENCY, lambda n: chat((repetition, n), 1000, stream=True))
+    measured = {"request, 1 KB": small, "request, 32 KB": large, "streamed chunk": (stream - small) / CHUNKS}
+    for kind, cost in measured.items():
+        router.costs.setdefault(kind, []).append(cost)
 
 
 def routers(neighbour: str | None) -> list[Router]:
@@ -133,44 +165,63 @@ def routers(neighbour: str | None) -> list[Router]:
     return [*found, Router("ours, PrefixAware", 29300, ours)]
 
 
-def start(command: list[str]) -> subprocess.Popen[bytes]:
+def start(command: list[str], core: int | None = None) -> subprocess.Popen[bytes]:
     """Start a process; only our own gets our module path, which would break a neighbour that is Python too."""
     own = {"PYTHONPATH": os.pathsep.join(sys.path)} if command[0] == sys.executable else {}
-    return subprocess.Popen(command, env=os.environ | own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    pinned = command if core is None else ["taskset", "--cpu-list", str(core), *command]
+    return subprocess.Popen(pinned, env=os.environ | own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-async def run(found: list[Router], repetitions: int) -> None:
-    """Start everything, measure in turn, print a table, stop everything."""
-    fakes = [sys.executable, "-m", "tests.fakes.engine", "--prefill-rate", "1e9", "--decode-rate", "250"]
+async def run(found: list[Router], repetitions: int) -> list[Cost]:
+    """Start everything, measure in turn, stop everything."""
+    core, *others = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, others or {core})
+    fakes = [sys.executable, "-m", "tests.fakes.engine", "--prefill-rate", "1e9", "--decode-rate", "200"]
     fakes += [word for port in ENGINES for word in ("--port", str(port))]
-    processes = [start(command) for command in (fakes, *(router.command for router in found))]
+    processes = [start(fakes), *(start(router.command, core) for router in found)]
     try:
         for router in found:
             await ready(router.port)
-        for repetition in range(repetitions):
-            for router, process in zip(found, processes[1:], strict=True):
+        turns = list(zip(found, processes[1:], strict=True))
+        for repetition in track(range(repetitions), "measuring"):
+            for router, process in turns:
                 await measure(router, process.pid, repetition)
+            turns.reverse()
     finally:
         for process in reversed(processes):
             process.terminate()
-    Console().print(table(found))
+            process.wait(30)
+        os.sched_setaffinity(0, {core, *others})
+    return costs(found)
 
 
-def table(found: list[Router]) -> Table:
-    """Show medians in microseconds, and ratios to the first router."""
-    shown = Table("router", *found[0].costs, title="CPU, µs (ratio to the first)")
+def costs(found: list[Router]) -> list[Cost]:
+    """Reduce what was measured to a row for each router and kind."""
+    rows = []
     for router in found:
-        cells = []
-        for kind, costs in router.costs.items():
-            median = statistics.median(costs)
-            cells.append(f"{median:.0f} ({median / statistics.median(found[0].costs[kind]):.2f})")
-        shown.add_row(router.name, *cells)
+        for kind, measured in router.costs.items():
+            ratios = [mine / first for mine, first in zip(measured, found[0].costs[kind], strict=True)]
+            rows.append(Cost(router.name, kind, statistics.median(measured), statistics.median(ratios)))
+    return rows
+
+
+def cpu_table(neighbour: str | None, repetitions: int = 25) -> list[Cost]:
+    """Measure; the rows are ordered by router, the neighbour's first if there is one."""
+    return uvloop.run(run(routers(neighbour), repetitions))
+
+
+def table(rows: list[Cost]) -> Table:
+    """Show medians in microseconds, and ratios to the first router."""
+    kinds = list(dict.fromkeys(row.kind for row in rows))
+    shown = Table("router", *kinds, title="CPU, µs (ratio to the first)")
+    for router in dict.fromkeys(row.router for row in rows):
+        shown.add_row(router, *(f"{r.microseconds:.0f} ({r.ratio:.2f})" for r in rows if r.router == router))
     return shown
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--neighbour", metavar="PATH", help="a vllm-router to compare with (PyPI)")
-    parser.add_argument("--repetitions", type=int, default=5, help="how often each router is loaded")
+    parser.add_argument("--repetitions", type=int, default=25, help="how often each router is loaded")
     flags = parser.parse_args()
-    uvloop.run(run(routers(flags.neighbour), flags.repetitions))
+    Console().print(table(cpu_table(flags.neighbour, flags.repetitions)))

@@ -20,7 +20,7 @@ from tests.fakes.engine import Engine, Lru, Served, serve
 # pytest-asyncio asks for the current loop, which makes one that nobody closes unless none was ever set.
 asyncio.set_event_loop(None)
 
-FAST = HealthSettings(interval=0.05, ejected_interval=0.05, timeout=0.2, backoff=0.1, max_backoff=0.2, give_up_probes=6)
+FAST = HealthSettings(interval=0.05, ejected_interval=0.05, timeout=0.2, trial=0.1, max_trial=0.2, give_up_probes=6)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -3,13 +3,15 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
 from llmcache_runtime.router.admission import AdmissionSettings
 from llmcache_runtime.router.forward import ForwardSettings
+from llmcache_runtime.router.health import HealthSettings
 from tests.fakes.engine import Fault
-from tests.router.conftest import StackMaker, chat, events, until
+from tests.router.conftest import FAST, StackMaker, chat, events, until
 
 CHAT = "/v1/chat/completions"
 
@@ -70,6 +72,16 @@ async def test_streams_of_an_engine_that_hangs_for_long_end_with_an_error_event(
     assert json.loads(events(answer.text)[-1])["error"]["code"] == "engine_lost"
 
 
+async def test_an_engine_that_takes_too_long_to_begin_is_given_up(make_stack: StackMaker) -> None:
+    quick = ForwardSettings(first_byte_timeout=0.05)
+    stack = await make_stack(1, forward=quick, health=HealthSettings(interval=60))
+    stack.engines[0].engine.speeds.prefill = 0.001
+    answer = await stack.client.post(CHAT, json=chat())
+
+    assert answer.status_code == 503
+    assert "no response within 0.05 s" in answer.json()["error"]["message"]
+
+
 async def test_all_engines_down_is_told_at_once_and_over_when_the_first_is_back(make_stack: StackMaker) -> None:
     stack = await make_stack(2)
     for served in stack.engines:
@@ -84,6 +96,48 @@ async def test_all_engines_down_is_told_at_once_and_over_when_the_first_is_back(
     assert down.headers["retry-after"] == "1"
     assert down.json()["error"]["code"] == "no_engine"
     assert back.status_code == 200
+
+
+async def test_an_engine_that_is_just_back_gets_requests_only_where_no_other_is(make_stack: StackMaker) -> None:
+    stack = await make_stack(2, policy="RoundRobin", health=replace(FAST, trial=3600, max_trial=3600))
+    first = next(iter(stack.router.engines))
+    await stack.engines[0].stop()
+    await until(lambda: first.ejected)
+    await stack.engines[0].start_again()
+    await until(lambda: first.alive_since is not None)
+    others = [await stack.client.post(CHAT, json=chat()) for _ in range(4)]
+    sent_early = len(stack.engines[0].engine.requests)
+    await stack.engines[1].stop()
+    alone = await stack.client.post(CHAT, json=chat())
+
+    assert sent_early == 0
+    assert {answer.status_code for answer in (*others, alone)} == {200}
+
+
+async def test_an_engine_that_flaps_waits_longer_each_time(make_stack: StackMaker) -> None:
+    stack = await make_stack(2, health=replace(FAST, max_trial=1.0))
+    first = next(iter(stack.router.engines))
+    trials = []
+    for _ in range(3):
+        await stack.engines[0].stop()
+        await until(lambda: first.ejected)
+        trials.append(first.trial)
+        await stack.engines[0].start_again()
+        await until(lambda: not first.ejected)
+
+    assert trials == [0.1, 0.2, 0.4]
+
+
+async def test_a_probe_that_fails_begins_the_trial_again(make_stack: StackMaker) -> None:
+    stack = await make_stack(2, health=replace(FAST, trial=3600, max_trial=3600))
+    first = next(iter(stack.router.engines))
+    for _ in range(2):
+        await stack.engines[0].stop()
+        await until(lambda: first.ejected and first.alive_since is None)
+        await stack.engines[0].start_again()
+        await until(lambda: first.alive_since is not None)
+
+    assert await stack.metric('llmcache_router_ejections_total{engine="engine-0"}') == 1
 
 
 async def test_a_restarted_engine_is_no_longer_thought_to_hold_anything(make_stack: StackMaker) -> None:

@@ -2,12 +2,38 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TextIO
 
 import msgspec
 
+from llmcache_runtime.policy import Reason
+
 _FLUSH_SECONDS = 0.2
+
+
+class Tokens(msgspec.Struct, gc=False):
+    """Tokens of a prompt by where they were expected to come from."""
+
+    engine: int
+    shared: int
+    compute: int
+
+
+class Entry(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
+    """A line of the log. Times in seconds; `status` is 0 when the client left before an answer began."""
+
+    seconds: float
+    id: str
+    method: str
+    path: str
+    status: int
+    engine: str | None
+    attempts: int
+    reason: Reason | None = None
+    tokens: Tokens | None = None
+    ttft: float | None = None
+    error: str | None = None
+    cut: bool = False
 
 
 class AccessLog:
@@ -19,7 +45,7 @@ class AccessLog:
         self._encode = msgspec.json.Encoder().encode
         self._lines: list[bytes] = []
 
-    def write(self, entry: Mapping[str, Any]) -> None:
+    def write(self, entry: Entry) -> None:
         """Take an entry."""
         if self._enabled:
             if not self._lines:

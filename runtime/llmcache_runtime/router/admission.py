@@ -55,13 +55,13 @@ class Admission:
                 break
 
     def _pick(self, key: RequestKey, tried: AbstractSet[str]) -> Pick | None:
-        engines, now = self._engines, time.monotonic()
+        now = time.monotonic()
         taken = tried | self._full() if tried or self._settings.running else frozenset[str]()
-        pick = self._policy.pick(key, now, taken | engines.unavailable)
-        if pick is None and engines.unavailable != engines.unreachable:
-            # With every engine out, one that is out is the best there is: it may be back before the next probe.
-            pick = self._policy.pick(key, now, taken | engines.unreachable)
-        return pick
+        for shunned in self._engines.shunned:
+            pick = self._policy.pick(key, now, taken | shunned)
+            if pick is not None:
+                return pick
+        return None
 
     def _full(self) -> AbstractSet[str]:
         bound = self._settings.running

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from llmcache_runtime.router.access_log import AccessLog
 from llmcache_runtime.router.auth import ApiKeys
 from llmcache_runtime.router.connection import Client, Connections, Handler
+from llmcache_runtime.router.deadlines import Deadlines
 from llmcache_runtime.router.forward import Forwarder
 from llmcache_runtime.router.knowledge import Knowledge
 from llmcache_runtime.router.models import Models
@@ -37,8 +38,15 @@ class Router:
         self.port = self.private_port = 0
         knowledge = self._knowledge = Knowledge(settings)
         self.policy, self.engines = knowledge.policy, knowledge.engines
+        self._deadlines = Deadlines(settings.forward.first_byte_timeout)
         forward = Forwarder(
-            self.policy, self.engines, knowledge.health, knowledge.admission, knowledge.metrics, settings.forward
+            self.policy,
+            self.engines,
+            knowledge.health,
+            knowledge.admission,
+            self._deadlines,
+            knowledge.metrics,
+            settings.forward,
         )
         self._keys = ApiKeys(settings.api_keys) if settings.api_keys else None
         self._certificate = Certificate(*settings.tls) if settings.tls else None
@@ -74,7 +82,8 @@ class Router:
             self._log.flush()
 
     def _jobs(self) -> list[Coroutine[None, None, None]]:
-        jobs = [*self._knowledge.jobs(), self._connections.sweep(), self._private_connections.sweep()]
+        sweeps = (self._deadlines.sweep(), self._connections.sweep(), self._private_connections.sweep())
+        jobs = [*self._knowledge.jobs(), *sweeps]
         followed = [source for source in (self._keys, self._certificate) if source is not None]
         return [*jobs, *(source.follow() for source in followed)]
 

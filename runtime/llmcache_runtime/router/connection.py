@@ -66,6 +66,11 @@ class Client(asyncio.Protocol):
         """Whether a request is being answered."""
         return self._request is not None
 
+    @property
+    def http10(self) -> bool:
+        """Whether the request is of HTTP/1.0, which knows no chunks."""
+        return self._request is not None and self._request.http10
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         # uvloop's transports have the methods of asyncio's without being derived from them.

@@ -1,7 +1,7 @@
 """The engines the router knows: where they are, whether they take requests, what the policy is told of them."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -37,15 +37,20 @@ class Active(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Engine:
-    """An engine with its connections and its record of failures. Times are the loop's."""
+    """An engine with its connections and its record of failures. Times are the loop's.
+
+    An engine that is ejected comes back when its probes have succeeded since `alive_since` for `trial` seconds.
+    """
 
     endpoint: Endpoint
     pool: Pool
     active: set[Active] = field(default_factory=set)
     ejected: bool = False
-    ejected_until: float = 0.0
     ejections: int = 0
-    failures: int = 0
+    trial: float = 0.0
+    alive_since: float | None = None
+    answered: float = float("-inf")
+    failures: float = 0.0
     failed_probes: int = 0
     was_refused: bool = False
     next_probe: float = 0.0
@@ -85,7 +90,7 @@ class Engines:
         self._engines: dict[str, Engine] = {}
         self._loop = asyncio.get_running_loop()
         self.synced = False
-        self.unavailable: frozenset[str] = frozenset()
+        self.shunned: Sequence[frozenset[str]] = ()
         self.unreachable: frozenset[str] = frozenset()
 
     def __iter__(self) -> Iterator[Engine]:
@@ -130,8 +135,15 @@ class Engines:
             self._policy.drain(endpoint.id)
 
     def changed(self) -> None:
-        """Recompute who takes requests."""
-        self.unavailable = frozenset(e.id for e in self._engines.values() if not e.available)
-        self.unreachable = frozenset(e.id for e in self._engines.values() if not e.endpoint.serving)
-        for engine in self._engines.values():
+        """Recompute who takes requests.
+
+        `unreachable` never do. `shunned` names whom to leave out, at first and then, as long as nobody is left: with
+        every engine out, those that answer probes again are the best there are, and after them any that may be back.
+        """
+        engines = self._engines.values()
+        self.unreachable = frozenset(e.id for e in engines if not e.endpoint.serving)
+        ejected = frozenset(e.id for e in engines if e.ejected) | self.unreachable
+        dead = frozenset(e.id for e in engines if e.ejected and e.alive_since is None) | self.unreachable
+        self.shunned = tuple(dict.fromkeys((ejected, dead, self.unreachable)))
+        for engine in engines:
             self._metrics.available.labels(engine.name).set(engine.available)

@@ -22,35 +22,25 @@ class Exchange(ABC):
         self.headers: Headers = []
         self.connection: Connection | None = None
 
-    async def run(self, pool: Pool, head: bytes, body: bytes, timeout: float) -> None:  # noqa: ASYNC109
-        """Send a request and wait until the response has ended.
-
-        `timeout` is for the head of the response, in seconds. Raises EngineError, unless `lost` dealt with the loss.
-        """
+    async def run(self, pool: Pool, head: bytes, body: bytes) -> None:
+        """Send a request and wait until the response has ended. Raises EngineError, unless `lost` dealt with it."""
         kept = pool.idle()
         if kept is not None:
             try:
-                await self._over(kept, head, body, timeout)
+                await self._over(kept, head, body)
             except StaleConnectionError:
-                await self._over(await pool.connect(), head, body, timeout)
+                await self._over(await pool.connect(), head, body)
         else:
-            await self._over(await pool.connect(), head, body, timeout)
+            await self._over(await pool.connect(), head, body)
 
-    async def _over(self, connection: Connection, head: bytes, body: bytes, timeout: float) -> None:  # noqa: ASYNC109
-        loop = asyncio.get_running_loop()
-        self._result = loop.create_future()
+    async def _over(self, connection: Connection, head: bytes, body: bytes) -> None:
+        self._result = asyncio.get_running_loop().create_future()
         self.connection = connection
-        expiry = loop.call_later(timeout, self._expire, timeout)
         try:
             connection.send(self, head, body)
             await self._result
         finally:
-            expiry.cancel()
             self._abort()
-
-    def _expire(self, timeout: float) -> None:
-        if self.status == 0:
-            self.fail(EngineError(f"no response within {timeout:g} s"))
 
     def begun(self, status: int, headers: "Headers") -> None:
         """Take the head."""
@@ -84,12 +74,13 @@ class Exchange(ABC):
         """Act on the head; may `fail`."""
 
     @abstractmethod
-    def body(self, body: bytes) -> None:
-        """Take a part of the body."""
+    def fed(self, pieces: list[bytes]) -> None:
+        """Act on the parts of the body that the last bytes held, if any."""
 
-    @abstractmethod
-    def fed(self) -> None:
-        """Act on what the last bytes held."""
+    def chunk(self, data: bytes) -> bool:
+        """Take exactly one chunk, framing included; by default it is to be parsed."""
+        del data
+        return False
 
     @abstractmethod
     def ended(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from llmcache_runtime.policy import Pick, Policy, Ticket, TierTokens, request_key
 from llmcache_runtime.router.admission import Admission
 from llmcache_runtime.router.connection import Client
+from llmcache_runtime.router.deadlines import Deadlines
 from llmcache_runtime.router.engines import Engine, Engines
 from llmcache_runtime.router.errors import RouterError
 from llmcache_runtime.router.headers import request_head
@@ -34,6 +35,7 @@ class Forwarder:
     engines: Engines
     health: Health
     admission: Admission
+    deadlines: Deadlines
     metrics: Metrics
     settings: ForwardSettings
 
@@ -53,7 +55,7 @@ class Forwarder:
                 await self._attempt(pick, story, client)
             except EngineError as error:
                 story.error = str(error)
-                self.metrics.retries[("unconnected" if error.unconnected else "failed",)].inc()
+                self.metrics.retries.add(("unconnected" if error.unconnected else "failed",))
             else:
                 return
 
@@ -62,13 +64,14 @@ class Forwarder:
         engine = self.engines[pick.engine]
         story.engine, story.pick = engine.name, pick
         story.tried.add(pick.engine)
-        self.metrics.engine_requests[(engine.name,)].inc()
+        self.metrics.engine_requests.add((engine.name,))
         ticket = self.policy.on_start(pick, time.monotonic())
         relay = self._relay(ticket, story, client)
         engine.active.add(relay)
+        self.deadlines.add(relay)
         head = request_head(story.request, engine.pool.authority, story.id)
         try:
-            await relay.run(engine.pool, head, story.request.body, self.settings.first_byte_timeout)
+            await relay.run(engine.pool, head, story.request.body)
         except EngineError as error:
             if relay.status == 0:
                 self.health.failed(engine, error)
@@ -77,26 +80,23 @@ class Forwarder:
             self._ended(relay, engine, story)
         finally:
             engine.active.discard(relay)
+            self.deadlines.discard(relay)
             self.policy.on_end(ticket, time.monotonic())
             self.admission.released()
 
     def _relay(self, ticket: Ticket, story: Story, client: Client) -> Relay:
-        streams = ticket.pick.key.streams
-        metrics = self.metrics
+        streams, metrics = ticket.pick.key.streams, self.metrics
 
-        def on_piece(now: float) -> None:
-            if story.first is None:
-                story.first = now
-                self.policy.on_first_token(ticket, now)
-                if streams:
-                    metrics.ttft[source_of(ticket.pick.tiers)].observe(now - story.started)
-            elif streams:
-                metrics.gap.observe(now - story.last)
-            story.last = now
+        def on_first(now: float) -> None:
+            story.first = now
+            self.policy.on_first_token(ticket, now)
+            if streams:
+                metrics.ttft[source_of(ticket.pick.tiers)].observe(now - story.started)
 
         others = len(self.engines) > len(story.tried)
         extra = self._extra(ticket, story)
-        return Relay(client, extra, on_piece, http10=story.request.http10, may_retry=others)
+        gaps = metrics.gap if streams else None
+        return Relay(client, extra, on_first, gaps, may_retry=others)
 
     def _extra(self, ticket: Ticket, story: Story) -> Headers:
         extra = [(b"x-request-id", story.id)]
@@ -109,7 +109,7 @@ class Forwarder:
         story.status, story.cut, story.error = relay.status, relay.cut, None
         if relay.cut:
             story.error = "the engine was lost in the middle of the response"
-            self.metrics.cut.inc()
+            self.metrics.cut.add()
             self.health.failed(engine, EngineError(story.error))
         else:
             self.health.succeeded(engine)

@@ -1,5 +1,6 @@
 """Heads of requests and responses: what is passed on, what is dropped, what is added."""
 
+from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 
 from llmcache_runtime.router.http1 import Headers, Request
@@ -20,38 +21,32 @@ HOP_BY_HOP = frozenset(
 )
 """RFC 9110 section 7.6.1, and the two old Proxy-* ones."""
 
-_REWRITTEN = frozenset({b"host", b"content-length", b"expect", b"x-request-id", b"traceparent"})
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_WRITTEN_ANEW = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"x-request-id", b"traceparent"}
+_ADDED = HOP_BY_HOP | {b"x-request-id", b"x-llmcache-engine", b"x-llmcache-tiers"}
+_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
 def request_head(request: Request, host: bytes, trace_id: bytes) -> bytes:
     """Write the head of a request anew for an engine: one Host, one length, no hop-by-hop header."""
-    dropped = _dropped(request.headers) if b"connection" in request.fields else HOP_BY_HOP
-    lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (request.method.encode(), request.target, host)]
-    for name, value in request.headers:
-        if name not in dropped and name not in _REWRITTEN:
-            lines += (name, b": ", value, b"\r\n")
-    parent = trace_parent(request.fields.get(b"traceparent"))
-    tail = b"content-length: %d\r\nx-request-id: %b\r\ntraceparent: %b\r\n\r\n"
-    lines.append(tail % (len(request.body), trace_id, parent))
-    return b"".join(lines)
+    method, parent = request.method.encode(), trace_parent(request.fields.get(b"traceparent"))
+    dropped = _with_nominated(_WRITTEN_ANEW, request.headers) if b"connection" in request.fields else _WRITTEN_ANEW
+    passed = b"".join([b"%b: %b\r\n" % header for header in request.headers if header[0] not in dropped])
+    head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\nx-request-id: %b\r\ntraceparent: %b\r\n\r\n"
+    return head % (method, request.target, host, passed, len(request.body), trace_id, parent)
 
 
 def response_head(status: int, headers: Headers, extra: Headers) -> bytes:
-    """Write the head of a response: `headers` less the hop-by-hop ones, then `extra`."""
-    dropped = _dropped(headers)
-    added = {name for name, _ in extra}
-    lines = [b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b"Unknown"))]
+    """Write the head of a response: `headers` less the hop-by-hop ones and those that the router sets, then `extra`."""
+    line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
+    dropped = _with_nominated(_ADDED, headers)
+    lines = [b"%b: %b\r\n" % header for header in headers if header[0] not in dropped]
+    lines += [b"%b: %b\r\n" % header for header in extra]
+    return b"%b%b\r\n" % (line, b"".join(lines))
+
+
+def _with_nominated(names: AbstractSet[bytes], headers: Headers) -> AbstractSet[bytes]:
+    """Add what Connection headers name: it is for this connection only."""
     for name, value in headers:
-        if name not in dropped and name not in added:
-            lines += (name, b": ", value, b"\r\n")
-    for name, value in extra:
-        lines += (name, b": ", value, b"\r\n")
-    lines.append(b"\r\n")
-    return b"".join(lines)
-
-
-def _dropped(headers: Headers) -> frozenset[bytes]:
-    """Name the headers of this connection only: the fixed ones, and those that Connection headers name."""
-    nominated = [value for name, value in headers if name == b"connection"]
-    return HOP_BY_HOP.union(token.strip().lower() for value in nominated for token in value.split(b","))
+        if name == b"connection":
+            names = names | {token.strip().lower() for token in value.split(b",")}
+    return names

@@ -1,4 +1,4 @@
-"""Taking engines out when they fail, and back in when they answer."""
+"""Taking engines out when they fail, and back in when they have answered for a while."""
 
 import asyncio
 import logging
@@ -13,25 +13,32 @@ from llmcache_runtime.router.upstream import EngineError
 _log = logging.getLogger(__name__)
 
 _TICK = 0.1
+_FORGIVEN = 0.1
+"""What a good answer takes off the failures counted: an engine that fails more than one request in ten goes out."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthSettings:
-    """When an engine is out, in seconds and counts."""
+    """When an engine is out, in seconds and counts.
 
-    interval: float = 1.0  # between two probes of an engine that is in
-    ejected_interval: float = 0.25  # and of one that is out
+    An engine that was taken out comes back once its probes have succeeded for `trial` without a break, doubled with
+    each time it was taken out: one that flaps gets no request that it would soon cut. Meanwhile the others serve, and
+    where there are none, those out that answer probes do.
+    """
+
+    interval: float = 1.0  # between two signs of life of an engine that is in: a good answer, or else a probe
+    ejected_interval: float = 0.25  # between two probes of one that is out
     timeout: float = 1.0  # of a probe
     probe_failures: int = 2  # probes in a row that eject: a hung engine, whose waiting requests then go elsewhere
     give_up_probes: int = 30  # probes in a row after which streams of a hung engine are cut
-    request_failures: int = 3  # requests in a row that eject; a connection that isn't accepted ejects at once
-    backoff: float = 0.5  # an ejection lasts this long at least, doubled each time
-    max_backoff: float = 30.0
-    steady: float = 30.0  # an engine that was in for this long starts again at `backoff`
+    request_failures: int = 3  # requests that eject; a connection that isn't accepted ejects at once
+    trial: float = 10.0
+    max_trial: float = 120.0
+    steady: float = 120.0  # an engine that was in for this long starts again at `trial`
 
 
 class Health:
-    """Passive ejection by failed requests, active probes of vLLM's /health, and readmission."""
+    """Passive ejection by failed requests, active probes of vLLM's /health, and readmission by probes alone."""
 
     def __init__(self, engines: Engines, policy: Policy, metrics: Metrics, settings: HealthSettings) -> None:
         self._engines = engines
@@ -50,10 +57,9 @@ class Health:
             self._eject(engine, error)
 
     def succeeded(self, engine: Engine) -> None:
-        """Count a request that an engine answered."""
-        engine.failures = 0
-        if engine.ejected and engine.id in self._engines:
-            self._readmit(engine)
+        """Count a request that an engine answered, which spares an engine that is in its next probe."""
+        engine.failures = max(0.0, engine.failures - _FORGIVEN)
+        engine.answered = self._loop.time()
 
     async def probe_all(self) -> None:
         """Probe the engines, for ever."""
@@ -61,11 +67,18 @@ class Health:
             now = self._loop.time()
             for engine in self._engines:
                 if engine.endpoint.serving and engine.next_probe <= now:
-                    engine.next_probe = float("inf")
-                    task = self._loop.create_task(self._probe(engine))
-                    self._probes.add(task)
-                    task.add_done_callback(self._probes.discard)
-            await asyncio.sleep(_TICK)
+                    self._probe_unless_answered(engine, now)
+            await asyncio.sleep(min(_TICK, self._settings.ejected_interval))
+
+    def _probe_unless_answered(self, engine: Engine, now: float) -> None:
+        if not engine.ejected and now - engine.answered < self._settings.interval:
+            self._alive(engine, now)
+            engine.next_probe = engine.answered + self._settings.interval
+            return
+        engine.next_probe = float("inf")
+        task = self._loop.create_task(self._probe(engine))
+        self._probes.add(task)
+        task.add_done_callback(self._probes.discard)
 
     async def _probe(self, engine: Engine) -> None:
         try:
@@ -73,52 +86,60 @@ class Health:
             if status != 200:
                 raise EngineError(f"/health answered {status}")  # noqa: TRY301
         except EngineError as error:
-            self._probe_failed(engine, error)
+            self._dead(engine, error)
         else:
-            self._probe_succeeded(engine)
+            self._alive(engine, self._loop.time())
         settings = self._settings
         interval = settings.ejected_interval if engine.ejected else settings.interval
         engine.next_probe = self._loop.time() + interval
 
-    def _probe_failed(self, engine: Engine, error: EngineError) -> None:
+    def _dead(self, engine: Engine, error: EngineError) -> None:
         engine.failed_probes += 1
-        engine.was_refused |= error.refused
-        if error.refused or engine.failed_probes >= self._settings.probe_failures:
+        hangs = error.refused or engine.failed_probes >= self._settings.probe_failures
+        if hangs or engine.ejected:
             self._eject(engine, error)
+        if hangs:
             engine.fail_active(f"the engine is not answering: {error}", waiting_only=True)
         if engine.failed_probes >= self._settings.give_up_probes:
             engine.fail_active(f"the engine is not answering: {error}", waiting_only=False)
 
-    def _probe_succeeded(self, engine: Engine) -> None:
+    def _alive(self, engine: Engine, now: float) -> None:
         engine.failed_probes = 0
-        now = self._loop.time()
-        if engine.ejected and now >= engine.ejected_until:
+        if not engine.ejected:
+            if now - engine.steady_since > self._settings.steady:
+                engine.ejections = 0
+        elif engine.alive_since is None:
+            engine.alive_since = now
+            self._engines.changed()
+        elif now - engine.alive_since >= engine.trial:
             self._readmit(engine)
-        elif not engine.ejected and now - engine.steady_since > self._settings.steady:
-            engine.ejections = 0
 
     def _eject(self, engine: Engine, error: EngineError) -> None:
+        """Take an engine out, or begin the trial again of one that is out."""
         engine.last_error = str(error)
         engine.was_refused |= error.refused
-        if engine.ejected:
+        if engine.ejected and engine.alive_since is None:
             return
-        seconds = min(self._settings.backoff * 2**engine.ejections, self._settings.max_backoff)
-        engine.ejected = True
-        engine.ejections += 1
-        engine.ejected_until = self._loop.time() + seconds
-        engine.next_probe = min(engine.next_probe, self._loop.time() + self._settings.ejected_interval)
+        engine.alive_since = None
+        if not engine.ejected:
+            engine.ejected = True
+            engine.trial = min(self._settings.trial * 2**engine.ejections, self._settings.max_trial)
+            engine.ejections += 1
+            engine.next_probe = min(engine.next_probe, self._loop.time() + self._settings.ejected_interval)
+            self._metrics.ejections.add((engine.name,))
+            _log.warning("engine %s is out until it has been well for %g s: %s", engine.name, engine.trial, error)
         self._engines.changed()
-        self._metrics.ejections[(engine.name,)].inc()
-        _log.warning("engine %s is out for at least %.1f s: %s", engine.name, seconds, error)
 
     def _readmit(self, engine: Engine) -> None:
         engine.ejected = False
-        engine.failures = engine.failed_probes = 0
+        engine.failures = 0.0
         engine.steady_since = self._loop.time()
         engine.next_report = 0.0
         if engine.was_refused:
             # Nobody listened on its port: the process is a new one, with an empty cache.
             engine.was_refused = False
             self._policy.restart(engine.id)
+            if not engine.endpoint.draining:
+                self._policy.add(engine.id, engine.steady_since, cold=True)
         self._engines.changed()
         _log.info("engine %s is back", engine.name)

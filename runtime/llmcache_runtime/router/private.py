@@ -66,6 +66,7 @@ class Private:
                 "draining": engine.endpoint.draining,
                 "ejected": engine.ejected,
                 "ejections": engine.ejections,
+                "answering": not engine.ejected or engine.alive_since is not None,
                 "lastError": engine.last_error,
                 "running": len(engine.active),
                 "queuedTokens": round(seen[engine.id].queued) if engine.id in seen else 0,

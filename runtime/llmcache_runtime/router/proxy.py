@@ -45,7 +45,7 @@ class Proxy:
             self._fail(story, client, error)
         except asyncio.CancelledError:
             story.error = "the client went away"
-            self.metrics.gone.inc()
+            self.metrics.gone.add()
             raise
         finally:
             story.count(self.metrics)

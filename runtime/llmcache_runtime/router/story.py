@@ -1,9 +1,9 @@
 """What happened to a request, told once to the metrics and once to the log."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from llmcache_runtime.policy import Pick
+from llmcache_runtime.router.access_log import Entry, Tokens
 from llmcache_runtime.router.http1 import Request
 from llmcache_runtime.router.metrics import Metrics
 from llmcache_runtime.router.paths import path_label
@@ -21,36 +21,31 @@ class Story:
     pick: Pick | None = None
     tried: set[str] = field(default_factory=set)
     first: float | None = None
-    last: float = 0.0
     cut: bool = False
     error: str | None = None
 
     def count(self, metrics: Metrics) -> None:
         """Add to the metrics."""
-        metrics.requests[path_label(self.request.path), str(self.status)].inc()
+        metrics.requests.add((path_label(self.request.path), str(self.status)))
         if self.pick is not None:
-            metrics.picks[(self.pick.reason,)].inc()
+            metrics.picks.add((self.pick.reason,))
             for tier, tokens in zip(self.pick.tiers._fields, self.pick.tiers, strict=True):
                 if tokens:
-                    metrics.tokens[(tier,)].inc(tokens)
+                    metrics.tokens.add((tier,), tokens)
 
-    def entry(self, now: float) -> dict[str, Any]:
+    def entry(self, now: float) -> Entry:
         """Give the log entry: sizes and names, nothing of what the client wrote but its id."""
-        entry: dict[str, Any] = {
-            "seconds": round(now - self.started, 6),
-            "id": self.id.decode(),
-            "method": self.request.method,
-            "path": path_label(self.request.path),
-            "status": self.status,
-            "engine": self.engine,
-            "attempts": len(self.tried),
-        }
-        if self.pick is not None:
-            entry |= {"reason": self.pick.reason, "tokens": self.pick.tiers._asdict()}
-        if self.first is not None:
-            entry["ttft"] = round(self.first - self.started, 6)
-        if self.error is not None:
-            entry["error"] = self.error
-        if self.cut:
-            entry["cut"] = True
-        return entry
+        return Entry(
+            seconds=round(now - self.started, 6),
+            id=self.id.decode(),
+            method=self.request.method,
+            path=path_label(self.request.path),
+            status=self.status,
+            engine=self.engine,
+            attempts=len(self.tried),
+            reason=None if self.pick is None else self.pick.reason,
+            tokens=None if self.pick is None else Tokens(*self.pick.tiers),
+            ttft=None if self.first is None else round(self.first - self.started, 6),
+            error=self.error,
+            cut=self.cut,
+        )

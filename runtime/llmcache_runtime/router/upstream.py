@@ -36,11 +36,11 @@ class Receiver(Protocol):
     def begun(self, status: int, headers: Headers) -> None:
         """Take the head."""
 
-    def body(self, body: bytes) -> None:
-        """Take a part of the body."""
+    def fed(self, pieces: list[bytes]) -> None:
+        """Take the parts of the body that came together; there may be none. The list is used again."""
 
-    def fed(self) -> None:
-        """Act on the parts that came together."""
+    def chunk(self, data: bytes) -> bool:
+        """Take bytes that begin with a chunk, framing included, if they are exactly one; False to have them parsed."""
 
     def succeed(self) -> None:
         """Take note of a good end; the connection is no longer the receiver's."""
@@ -49,19 +49,25 @@ class Receiver(Protocol):
         """Take note of a bad end."""
 
 
+class _OverrunError(Exception):
+    """A second response to one request."""
+
+
 class Connection(asyncio.Protocol):
     """A connection to an engine: one request at a time. Bytes that nobody asked for end it."""
 
     def __init__(self, on_idle: Callable[["Connection"], None], on_lost: Callable[["Connection"], None]) -> None:
         self._on_idle = on_idle
         self._on_lost = on_lost
+        self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append
         self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport
         self._receiver: Receiver | None = None
         self._headers: Headers = []
         self._size = 0
         self._status = 0
-        self._complete = self._overrun = self._keep_alive = self._kept = False
+        self._complete = self._keep_alive = self._kept = self._between_chunks = False
         self.idle_since = 0.0
         self.closed = False
 
@@ -75,7 +81,7 @@ class Connection(asyncio.Protocol):
         self._receiver = receiver
         self._headers = []
         self._size = self._status = 0
-        self._complete = False
+        self._complete = self._between_chunks = False
         self._transport.writelines((head, body) if body else (head,))
 
     def data_received(self, data: bytes) -> None:
@@ -83,25 +89,33 @@ class Connection(asyncio.Protocol):
         receiver = self._receiver
         if receiver is None:
             self.close()
-            return
+        elif not (self._between_chunks and receiver.chunk(data)):
+            self._parse(data, receiver)
+
+    def _parse(self, data: bytes, receiver: Receiver) -> None:
         if self._status == 0:
             self._size += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            receiver.fail(EngineError(f"the engine's response is malformed: {error}"))
-            return
-        if self._status == 0 and self._size > _HEAD_LIMIT:
+            if not self._complete:
+                receiver.fail(EngineError(f"the engine's response is malformed: {error}"))
+            self._keep_alive = False
+        self._between_chunks = self._between_chunks and data.endswith(b"\r\n")
+        if self._receiver is None:
+            self._pieces.clear()
+        elif self._status == 0 and self._size > _HEAD_LIMIT:
             receiver.fail(EngineError(f"the head of the engine's response is larger than {_HEAD_LIMIT} bytes"))
-        elif self._receiver is not None:
-            receiver.fed()
+        else:
+            receiver.fed(self._pieces)
+            self._pieces.clear()
             if self._complete:
                 self._end(receiver)
 
     def _end(self, receiver: Receiver) -> None:
         self._receiver = None
         self._transport.resume_reading()
-        if self._keep_alive and not self._overrun and not self.closed:
+        if self._keep_alive and not self.closed:
             self._kept = True
             self._on_idle(self)
         else:
@@ -109,8 +123,9 @@ class Connection(asyncio.Protocol):
         receiver.succeed()
 
     def on_message_begin(self) -> None:
-        """Take note of bytes after the end of the response."""
-        self._overrun = self._complete
+        """Stop at bytes after the end of the response; the connection is not used again."""
+        if self._complete:
+            raise _OverrunError
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers are dropped."""
@@ -119,7 +134,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Take the status. Interim responses are an error: none was asked for."""
-        if self._overrun or self._receiver is None:
+        if self._receiver is None:
             return
         self._status = self._parser.get_status_code()
         # Asked here because llhttp forgets it at the end of the message.
@@ -129,14 +144,18 @@ class Connection(asyncio.Protocol):
         else:
             self._receiver.begun(self._status, self._headers)
 
-    def on_body(self, body: bytes) -> None:
-        """Hand on a part of the body."""
-        if self._receiver is not None and not self._overrun:
-            self._receiver.body(body)
+    def on_chunk_header(self) -> None:
+        """Take note of the beginning of a chunk."""
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        """Take note of its end."""
+        self._between_chunks = True
 
     def on_message_complete(self) -> None:
         """Take note of the end."""
         self._complete = True
+        self._between_chunks = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the receiver, and whoever keeps this connection."""
