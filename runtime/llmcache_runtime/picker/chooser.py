@@ -53,7 +53,7 @@ class Chooser:
     def _order(self, first: Pick, barred: frozenset[str]) -> list[str]:
         """Return the engine picked and those that the policy would pick without it, healthy ones only."""
         order = [first.engine]
-        barred |= self._engines.unavailable
+        barred |= self._engines.shunned[0]
         now = time.monotonic()
         while len(order) <= FAILOVER:
             following = self._policy.pick(first.key, now, barred | set(order))
@@ -66,7 +66,7 @@ class Chooser:
         engine = self._engines[pick.engine]
         choice = Choice(engine, self._policy.on_start(pick, time.monotonic()), endpoints)
         engine.active.add(choice)
-        self._metrics.engine_requests[(engine.name,)].inc()
+        self._metrics.engine_requests.add((engine.name,))
         return choice
 
     def served_by(self, choice: Choice, address: bytes) -> Choice:
@@ -77,9 +77,8 @@ class Chooser:
         pick = self._only(served, choice.ticket.pick.key) if served else None
         if pick is None:
             return choice
-        self._metrics.retries[("gateway",)].inc()
-        # A probe will tell soon whether the engine that was passed over is gone.
-        choice.engine.next_probe = 0.0
+        self._metrics.retries.add(("gateway",))
+        self._health.suspect(choice.engine)
         self.ended(choice)
         return self._start(pick, choice.endpoints)
 

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 
 from llmcache_runtime.picker import messages
 from llmcache_runtime.picker.chooser import Choice, Chooser
+from llmcache_runtime.router.access_log import Entry
 from llmcache_runtime.router.errors import RouterError
 from llmcache_runtime.router.forward import source_of
 from llmcache_runtime.router.http1 import Request
@@ -42,6 +42,7 @@ class Exchange:
         self._size = 0
         self._choice: Choice | None = None
         self.story: Story | None = None
+        self._last_piece = 0.0
         self.finished = False
         self._handlers: dict[str, Callable[[ProcessingRequest], Awaitable[Answers]]] = {
             "request_headers": self._request_headers,
@@ -171,15 +172,15 @@ class Exchange:
             if choice.ticket.pick.key.streams:
                 self._metrics.ttft[source_of(choice.ticket.pick.tiers)].observe(now - story.started)
         elif choice.ticket.pick.key.streams:
-            self._metrics.gap.observe(now - story.last)
-        story.last = now
+            self._metrics.gap.observe(now - self._last_piece)
+        self._last_piece = now
 
     async def _response_trailers(self, message: ProcessingRequest) -> Answers:
         del message
         self.finished = True
         return (messages.go_on("response_trailers"),)
 
-    def close(self) -> dict[str, Any] | None:
+    def close(self) -> Entry | None:
         """End the books of this request; give its entry for the log."""
         if self._choice is not None:
             unseen = self.story is not None and self.story.first is None
@@ -190,6 +191,6 @@ class Exchange:
             return None
         if self.story.status == 0:
             self.story.error = "the client went away, or the gateway reached no engine"
-            self._metrics.gone.inc()
+            self._metrics.gone.add()
         self.story.count(self._metrics)
         return self.story.entry(time.monotonic())

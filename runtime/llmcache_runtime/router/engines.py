@@ -90,7 +90,7 @@ class Engines:
         self._engines: dict[str, Engine] = {}
         self._loop = asyncio.get_running_loop()
         self.synced = False
-        self.shunned: Sequence[frozenset[str]] = ()
+        self.shunned: Sequence[frozenset[str]] = (frozenset(),)
         self.unreachable: frozenset[str] = frozenset()
 
     def __iter__(self) -> Iterator[Engine]:

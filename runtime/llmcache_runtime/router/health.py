@@ -61,6 +61,11 @@ class Health:
         engine.failures = max(0.0, engine.failures - _FORGIVEN)
         engine.answered = self._loop.time()
 
+    def suspect(self, engine: Engine) -> None:
+        """Have an engine probed at once: a request for it was answered by another one."""
+        engine.answered = float("-inf")
+        engine.next_probe = 0.0
+
     async def probe_all(self) -> None:
         """Probe the engines, for ever."""
         while True:
