@@ -11,6 +11,8 @@ E2E_CLUSTER ?= local
 # What builds images: buildah, or docker where its daemon runs.
 BUILDER ?= buildah
 PYTEST_ARGS ?=
+# These have a cluster of their own, so that they run beside the other e2e tests.
+E2E_LIFE := e2e/test_children.py e2e/test_stalled.py e2e/test_stale_kv.py
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -35,9 +37,9 @@ demo-down: $(STAMP) ## Take the demo and its cluster down
 	@$(PY) -m e2e.cluster down --name $(CLUSTER)
 
 ##@ Check it
-.PHONY: test lint unit apiserver e2e e2e-cluster e2e-service
+.PHONY: test lint unit apiserver e2e e2e-cluster e2e-cache e2e-life
 test: lint ## Everything: lint, unit, real API server, real cluster with real vLLM and LMCache
-	@$(MAKE) --jobs 2 --keep-going lane-e2e-service lane-apiserver lane-unit lane-e2e-cluster
+	@$(MAKE) --jobs 2 --keep-going lane-e2e-cache lane-e2e-life lane-apiserver lane-unit lane-e2e-cluster
 
 # Two run at a time, for each of them mostly waits; whole lines only, so that what they print stays readable.
 lane-%:
@@ -56,13 +58,17 @@ unit: $(STAMP) ## Tests that need nothing but Python
 apiserver: $(STAMP) ## Tests against a real kube-apiserver and etcd, built on first use
 	@$(PY) -m pytest tests/apiserver $(PYTEST_ARGS)
 
-e2e: e2e-cluster e2e-service ## Both of the next
+e2e: e2e-cluster e2e-life e2e-cache ## Tests on a real cluster: the next three (E2E_CLUSTER=local|kind|existing)
 
-e2e-cluster: $(STAMP) ## Tests of the local cluster itself
+e2e-cluster: $(STAMP) ## … of the local cluster itself
 	@$(PY) -m pytest e2e/test_local_cluster.py --durations 5 $(PYTEST_ARGS)
 
-e2e-service: $(STAMP) ## Tests on a real cluster with real vLLM and LMCache (E2E_CLUSTER=local|kind|existing)
-	@$(PY) -m pytest e2e --ignore e2e/test_local_cluster.py --cluster $(E2E_CLUSTER) --durations 15 $(PYTEST_ARGS)
+e2e-life: $(STAMP) ## … of the life of a service: its children, causes that stop it, models that change
+	@$(PY) -m pytest $(E2E_LIFE) --cluster $(E2E_CLUSTER) --name life --durations 10 $(PYTEST_ARGS)
+
+e2e-cache: $(STAMP) ## … of the cache: sharing, tiers, what the status says of it
+	@$(PY) -m pytest e2e $(addprefix --ignore=,e2e/test_local_cluster.py $(E2E_LIFE)) \
+	  --cluster $(E2E_CLUSTER) --name cache --durations 10 $(PYTEST_ARGS)
 
 .PHONY: monitoring-check
 monitoring-check: $(STAMP) ## Prometheus rules, their unit tests and the dashboard's queries, with promtool, built on first use

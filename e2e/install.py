@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def install(kubeconfig: Path, refs: Mapping[str, str], args: tuple[str, ...] = (
 
     `args` are more arguments for the operator. Raises ClusterError when it does not come up.
     """
-    (OVERLAY / "images.env").write_text("".join(f"{name}={refs[image]}\n" for name, image in _IMAGES.items()))
+    _write("".join(f"{name}={refs[image]}\n" for name, image in _IMAGES.items()))
     rendered = kubectl(kubeconfig, ["kustomize", str(OVERLAY)])
     objects = [_with_args(obj, args) for obj in yaml.safe_load_all(rendered)]
     with step("CRD and operator"):
@@ -43,6 +44,15 @@ def install(kubeconfig: Path, refs: Mapping[str, str], args: tuple[str, ...] = (
             kubectl(kubeconfig, ["apply", "--server-side", "--force-conflicts", "-f", "-"], stdin=text, seconds=60)
         rollout = ["rollout", "status", f"deployment/{DEPLOYMENT}", "-n", NAMESPACE, "--timeout=120s"]
         kubectl(kubeconfig, rollout, seconds=125)
+
+
+def _write(names: str) -> None:
+    """Write the overlay's image names; whole, for another run from this folder may be reading them."""
+    file = OVERLAY / "images.env"
+    if not file.exists() or file.read_text() != names:
+        scratch = file.with_suffix(f".{os.getpid()}")
+        scratch.write_text(names)
+        scratch.replace(file)
 
 
 def _with_args(obj: dict[str, Any], args: tuple[str, ...]) -> dict[str, Any]:
