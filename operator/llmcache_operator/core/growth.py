@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 Counts = tuple[float, ...]
 
@@ -42,8 +42,11 @@ def recent(samples: Sequence[S], since: float) -> tuple[S, ...]:
 
 def restarted(earlier: Sample, later: Sample) -> bool:
     """Whether counters began again between two samples: they fell, or say so themselves."""
-    fell = any(now < before for before, now in zip(earlier.counts[:TELLING], later.counts, strict=False))
-    return fell or later.started_at != earlier.started_at
+    return later.started_at != earlier.started_at or _fell(earlier.counts, later.counts)
+
+
+def _fell(before: Counts, now: Counts) -> bool:
+    return any(now[index] < before[index] for index in range(min(TELLING, len(before))))
 
 
 def begins_within(first: Sample, since: float) -> bool:
@@ -59,12 +62,10 @@ def steps(samples: Sequence[Sample], since: float) -> Iterator[tuple[float, Coun
     kept = recent(samples, since)
     if kept and begins_within(kept[0], since):
         yield kept[0].at - (kept[0].started_at or since), kept[0].counts
-    for earlier, later in pairwise(kept):
-        seconds = later.at - earlier.at
-        if restarted(earlier, later):
-            yield seconds, later.counts
-        else:
-            yield seconds, tuple(max(0, now - before) for before, now in zip(earlier.counts, later.counts, strict=True))
+    for (earlier, before), (later, now) in pairwise((sample, sample.counts) for sample in kept):
+        again = later.started_at != earlier.started_at or _fell(before, now)
+        grown = now if again else tuple(max(0, b - a) for a, b in zip(before, now, strict=True))
+        yield later.at - earlier.at, grown
 
 
 def grown(samples: Sequence[Sample], since: float) -> Counts:
@@ -72,6 +73,6 @@ def grown(samples: Sequence[Sample], since: float) -> Counts:
     return total(counts for _, counts in steps(samples, since))
 
 
-def total(all_counts: Iterator[Counts]) -> Counts:
+def total(all_counts: Iterable[Counts]) -> Counts:
     """Add counters up, each with its own kind."""
-    return tuple(sum(column) for column in zip(*all_counts, strict=True))
+    return tuple(map(sum, zip(*all_counts, strict=True)))

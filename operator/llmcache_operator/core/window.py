@@ -144,22 +144,16 @@ class Measurement:
 
     def tokens(self, now: float, window: float) -> Tokens:
         """Return the prompt tokens that engines took in during the window, less those the operator sent itself."""
-        since = now - window
-        return sum((self._tokens(samples, since) for samples in self.engines.values()), Tokens())
+        counts = self.by_engine(now - window).values()
+        return sum((Tokens(int(c.computed), int(c.engine_hits), int(c.server_hits)) for c in counts), Tokens())
 
-    def engine_counts(self, since: float) -> EngineCounts:
-        """Return what all engines counted since a time. Tokens and requests are without the operator's own."""
-        counts = EngineCounts(*_grown(self.engines.values(), since))
-        tokens = sum((self._tokens(samples, since) for samples in self.engines.values()), Tokens())
-        own = sum(len(self._own(samples, since)) for samples in self.engines.values())
-        return counts._replace(
-            computed=tokens.computed,
-            engine_hits=tokens.engine_hits,
-            server_hits=tokens.server_hits,
-            served=max(0, counts.served - own),
-            ended=max(0, counts.ended - own),
-            lookups=max(0, counts.lookups - own),
-        )
+    def by_engine(self, since: float) -> dict[str, EngineCounts]:
+        """Return what each engine counted since a time, by pod UID, without the operator's own requests."""
+        return {
+            uid: self._less_own(EngineCounts(*counts), samples, since)
+            for uid, samples in self.engines.items()
+            if (counts := grown(samples, since))
+        }
 
     def cache_counts(self, since: float) -> CacheCounts:
         """Return what all LMCache servers counted since a time."""
@@ -173,10 +167,21 @@ class Measurement:
         """Return the newest sample of each of some pods that has one."""
         return [samples[-1] for uid, samples in sorted(self.engines.items()) if uid in pod_uids]
 
-    def _tokens(self, samples: tuple[EngineSample, ...], since: float) -> Tokens:
-        counts = EngineCounts(*grown(samples, since))
-        whole = Tokens(int(counts.computed), int(counts.engine_hits), int(counts.server_hits))
-        return whole.less(sum((request.tokens for request in self._own(samples, since)), Tokens()))
+    def _less_own(self, counts: EngineCounts, samples: tuple[EngineSample, ...], since: float) -> EngineCounts:
+        """Take the operator's own requests out of what one pod counted."""
+        own = self._own(samples, since) if self.own else []
+        if not own:
+            return counts
+        tokens = sum((request.tokens for request in own), Tokens())
+        return counts._replace(
+            computed=max(0, counts.computed - tokens.computed),
+            engine_hits=max(0, counts.engine_hits - tokens.engine_hits),
+            server_hits=max(0, counts.server_hits - tokens.server_hits),
+            prompt_tokens=max(0, counts.prompt_tokens - tokens.total),
+            served=max(0, counts.served - len(own)),
+            ended=max(0, counts.ended - len(own)),
+            lookups=max(0, counts.lookups - len(own)),
+        )
 
     def _own(self, samples: tuple[EngineSample, ...], since: float) -> list[OwnRequest]:
         """Return the operator's own requests that are, or may be, in what one pod's samples count."""

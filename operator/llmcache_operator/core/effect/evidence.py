@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.counts import CacheCounts, EngineCounts, RouterCounts
-from llmcache_operator.core.growth import grown, recent
+from llmcache_operator.core.counts import EngineCounts
+from llmcache_operator.core.growth import begins_within, recent, total
 from llmcache_operator.core.moment import seconds
 from llmcache_operator.core.target import COMPONENT_LABEL, Component
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from llmcache_operator.api.conditions import Reason
     from llmcache_operator.core.conditions import Verdict
+    from llmcache_operator.core.counts import CacheCounts, RouterCounts
+    from llmcache_operator.core.growth import Sample
     from llmcache_operator.core.target import Target
     from llmcache_operator.core.values import CacheSample, EngineSample, Json, Observed
     from llmcache_operator.core.window import Measurement
@@ -22,19 +24,29 @@ if TYPE_CHECKING:
 ENOUGH_REQUESTS = 6
 """Requests in a stretch of time before anything is concluded from it."""
 
+STEPS = (1, 2, 4, 8)
+"""Stretches of time that rules look at, in steps between two scrapes; the last one is the window."""
+
+SAME_SCRAPE = 5.0
+"""Seconds within which the pods of one round of scrapes are measured."""
+
 LEAST_STEP = 10.0
 """Seconds: verdicts take at least this long from one look to the next, however often pods are scraped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What was counted over the last `seconds`, in all and by engine (pod UID)."""
+    """What was counted over the last `seconds`, in all and by engine (pod UID).
+
+    `servers_seen` says that the LMCache servers were measured all that time, so that their counters compare.
+    """
 
     seconds: float
     engines: EngineCounts
     caches: CacheCounts
     routers: RouterCounts
     by_engine: Mapping[str, EngineCounts]
+    servers_seen: bool
 
     @property
     def server_share(self) -> float:
@@ -82,8 +94,8 @@ class Evidence:
 
     `settled` says that no rollout of engines or cache servers is under way. `servers` are the pods of LMCache servers
     that answer (None where engines have theirs in their own pods); `caches` the newest samples of LMCache servers by
-    pod. `recent` is the shortest stretch with enough requests, `window` the whole window. `told` is the reason that
-    the condition gives now, `sharing` what the self-test says.
+    pod. `spans` are stretches of time, the shortest first. `told` is the reason that the condition gives now, `sharing`
+    what the self-test says.
     """
 
     target: Target
@@ -93,8 +105,7 @@ class Evidence:
     engines: tuple[Engine, ...]
     servers: tuple[str, ...] | None
     caches: Mapping[str, CacheSample]
-    recent: Traffic
-    window: Traffic
+    spans: tuple[Traffic, ...]
     told: Reason | None
     sharing: Verdict | None
 
@@ -103,9 +114,19 @@ class Evidence:
         """Seconds from one look to the next."""
         return step(self.target)
 
-    def over(self, steps: float) -> Traffic:
-        """Return what was counted over the last so many steps between two scrapes."""
-        return traffic(self.measurement, self.at, (steps - 0.5) * self.step)
+    @property
+    def recent(self) -> Traffic:
+        """The shortest stretch with enough requests, or the whole window."""
+        return next((span for span in self.spans if span.engines.requests >= ENOUGH_REQUESTS), self.window)
+
+    @property
+    def window(self) -> Traffic:
+        """The whole window."""
+        return self.spans[-1]
+
+    def over(self, steps: int) -> Traffic:
+        """Return what was counted over the last so many steps between two scrapes, one of `STEPS`."""
+        return self.spans[STEPS.index(steps)]
 
 
 def step(target: Target) -> float:
@@ -137,8 +158,7 @@ def gather(  # noqa: PLR0913 - all that is known
         engines=tuple(Engine(pod, since, samples.get(pod["metadata"]["uid"])) for pod, since in pods),
         servers=servers if shared else None,
         caches={pod: samples[-1] for pod, samples in known.caches.items()},
-        recent=_recent(known, target, at),
-        window=traffic(known, at, float(target.settings.window)),
+        spans=_spans(known, target, at),
         told=told,
         sharing=sharing,
     )
@@ -147,24 +167,31 @@ def gather(  # noqa: PLR0913 - all that is known
 def traffic(measurement: Measurement, at: float, span: float) -> Traffic:
     """Return what was counted over the last `span` seconds, and over how many it really was."""
     since = at - span
-    begun = [kept[0].at for samples in measurement.engines.values() if (kept := recent(samples, since))]
+    begun = min(_begins(measurement.engines.values(), since), default=at)
+    servers = list(_begins(measurement.caches.values(), since))
+    by_engine = measurement.by_engine(since)
     return Traffic(
-        seconds=at - min(begun, default=at),
-        engines=measurement.engine_counts(since),
+        seconds=at - begun,
+        engines=EngineCounts(*total(by_engine.values())),
         caches=measurement.cache_counts(since),
         routers=measurement.router_counts(since),
-        by_engine={uid: EngineCounts(*grown(samples, since)) for uid, samples in measurement.engines.items()},
+        by_engine=by_engine,
+        servers_seen=bool(servers) and max(servers) <= begun + SAME_SCRAPE,
     )
 
 
-def _recent(measurement: Measurement, target: Target, at: float) -> Traffic:
-    """Return the shortest stretch with enough requests, from one step between two scrapes up to the whole window."""
+def _begins(pods: Iterable[Sequence[Sample]], since: float) -> Iterator[float]:
+    """Yield from when on the counters of each pod tell what grew."""
+    for samples in pods:
+        if kept := recent(samples, since):
+            yield (kept[0].started_at if begins_within(kept[0], since) else None) or kept[0].at
+
+
+def _spans(measurement: Measurement, target: Target, at: float) -> tuple[Traffic, ...]:
+    """Return the traffic of 1, 2, 4 and 8 steps between two scrapes, and of the window."""
     window = float(target.settings.window)
-    for steps in (1, 2, 4, 8):
-        found = traffic(measurement, at, min((steps - 0.5) * step(target), window))
-        if found.engines.requests >= ENOUGH_REQUESTS:
-            return found
-    return traffic(measurement, at, window)
+    spans = [min((steps - 0.5) * step(target), window) for steps in STEPS]
+    return tuple(traffic(measurement, at, span) for span in (*spans, window))
 
 
 def ready_pods(observed: Observed, component: Component, at: float) -> Iterator[tuple[Json, float]]:

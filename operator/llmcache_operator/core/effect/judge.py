@@ -65,6 +65,7 @@ RULES: tuple[tuple[Reason, bool | None, Rule], ...] = (
     (Reason.SERVER_UNREACHABLE, False, reach.server_unreachable),
     (Reason.IDENTITY_MISMATCH, False, state.identity_mismatch),
     (Reason.ENGINES_NOT_REGISTERED, False, reach.engines_not_registered),
+    (Reason.EVICTING, False, traffic.evicting),
     (Reason.CACHE_EMPTIED, False, state.cache_emptied),
     (Reason.IDLE, None, idle),
     (Reason.TOO_FEW_REQUESTS, None, too_few_requests),
@@ -72,7 +73,6 @@ RULES: tuple[tuple[Reason, bool | None, Rule], ...] = (
     (Reason.TOO_SHORT_PROMPTS, False, traffic.too_short_prompts),
     (Reason.ROUTER_SCATTERS, False, traffic.router_scatters),
     (Reason.SLOWER_THAN_PREFILL, False, traffic.slower_than_prefill),
-    (Reason.EVICTING, False, traffic.evicting),
     (Reason.EFFECTIVE, True, traffic.effective),
     (Reason.FITS_IN_ENGINE, True, traffic.fits_in_engine),
     (Reason.NO_REUSE, False, traffic.no_reuse),
@@ -109,14 +109,15 @@ def judge(  # noqa: PLR0913 - all that is known
     """
     told = _told(observed.resource)
     before = _REASONS.get(told["reason"]) if told else None
-    current, earlier = (
-        verdict(gather(target, observed, measurement, at, told=before, settled=settled, sharing=sharing))
-        for at in (now, now - step(target))
-    )
+
+    def look(at: float) -> Verdict:
+        return verdict(gather(target, observed, measurement, at, told=before, settled=settled, sharing=sharing))
+
+    current = look(now)
     if told is None or before is None or before is current.reason:
         return current
     forgotten = current.reason in WEAK and before not in WEAK and not _remembers(measurement, target, now)
-    if current.reason is earlier.reason and not forgotten:
+    if not forgotten and look(now - step(target)).reason is current.reason:
         return current
     status = {"True": True, "False": False}.get(told["status"])
     return Verdict(ConditionType.CACHE_EFFECTIVE, status=status, reason=before, message=told["message"])

@@ -23,7 +23,7 @@ SKEW_SECONDS = 3.0
 SKEW_LOOKUPS = 3
 """Engines and server are not scraped at the same instant: so many look-ups may be seen by one side only."""
 
-WASTED_SHARE = 0.2
+WASTED_SHARE = 0.1
 WASTED_TOKENS = 1000
 """Part of the tokens that the server found, and how many, which engines neither took from it nor had themselves."""
 
@@ -62,7 +62,7 @@ def _unasked(evidence: Evidence) -> str | None:
     for steps in (1, 2, 4):
         seen = evidence.over(steps)
         begun = seen.engines.lookups
-        if begun >= SILENT_LOOKUPS and not seen.caches.lookups and not seen.caches.lost_events and evidence.caches:
+        if seen.servers_seen and begun >= SILENT_LOOKUPS and not seen.caches.lookups and not seen.caches.lost_events:
             return (
                 f"The LMCache server answers the operator, but saw none of the {count(begun)} look-ups that engines "
                 f"began in the last {span(seen.seconds)}. Look for a NetworkPolicy that keeps engines from port 5555, "
@@ -116,7 +116,7 @@ def _unheard(evidence: Evidence) -> str | None:
     seen, newest = evidence.over(2), evidence.over(1)
     begun, arrived = seen.engines.lookups, seen.caches.lookups
     skew = SKEW_LOOKUPS + SKEW_SECONDS * begun / max(seen.seconds, 1.0)
-    if not evidence.caches or seen.caches.lost_events or begun - arrived <= skew:
+    if not seen.servers_seen or seen.caches.lost_events or begun - arrived <= skew:
         return None
     if newest.engines.lookups - newest.caches.lookups < UNHEARD_SHARE * newest.engines.lookups:
         return None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmcache_operator.core.values import EngineSample
     from llmcache_operator.core.window import Measurement
 
-LEAST_STRETCHES = 8
+LEAST_STRETCHES = 6
 LEAST_TOKENS = 1000.0
 UNKNOWNS = 3
 

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.api.conditions import Reason
 from llmcache_operator.api.router import Policy
-from llmcache_operator.core.effect.evidence import ENOUGH_REQUESTS, part
-from llmcache_operator.core.effect.reload import costs
+from llmcache_operator.core.effect.evidence import ENOUGH_REQUESTS, SAME_SCRAPE, part
+from llmcache_operator.core.effect.reload import UNKNOWNS, costs
 from llmcache_operator.core.effect.words import count, percent, size, span
 from llmcache_operator.core.growth import restarted
 from llmcache_operator.core.quantity import GIBI, to_bytes
 
 if TYPE_CHECKING:
     from llmcache_operator.core.effect.evidence import Evidence, Traffic
+    from llmcache_operator.core.effect.reload import Costs
 
 STUCK_TOKENS = 1000
 STUCK_SHARE = 0.05
@@ -25,9 +26,13 @@ WHOLE_CHUNKS = 0.5
 NOTHING = 0.01
 """Part of the prompt tokens below which a cache counts as giving nothing."""
 
-RELOAD_STEPS = 4
+RELOAD_STEPS = 3
+RELOAD_FACTOR_LATELY = 2.0
 RELOAD_FACTOR = 1.25
+MANY_STRETCHES = 16
 RELOAD_ERRORS = 3.0
+FEW_STRETCHES = 6
+"""With few stretches, an error is itself not well known: 9 of them are asked for with 6 stretches, 3.5 with 40."""
 
 SCATTERED_TOKENS = 0.1
 SCATTERED_HITS = 0.2
@@ -125,7 +130,7 @@ def _routers_stay(evidence: Evidence, seen: Traffic) -> bool:
     routers = evidence.measurement.routers.values()
     since, fresh = evidence.at - seen.seconds, evidence.at - 1.5 * evidence.step
     return bool(routers) and all(
-        samples[0].at <= since + evidence.step / 2
+        samples[0].at <= since + SAME_SCRAPE
         and samples[-1].at >= fresh
         and not any(restarted(before, after) for before, after in pairwise(samples) if after.at > since)
         for samples in routers
@@ -133,12 +138,16 @@ def _routers_stay(evidence: Evidence, seen: Traffic) -> bool:
 
 
 def slower_than_prefill(evidence: Evidence) -> str | None:
-    """Tell if a token from the server surely takes longer than computing it."""
-    since = evidence.at - (RELOAD_STEPS - 0.5) * evidence.step
-    found = costs(evidence.measurement, since) or costs(evidence.measurement, evidence.at - evidence.window.seconds)
-    if found is None or found.compute <= 0 or evidence.recent.server_share < NOTHING:
+    """Tell if a token from the server surely takes longer than computing it: lately by far, or all along."""
+    if evidence.recent.server_share < NOTHING:
         return None
-    if found.reload < RELOAD_FACTOR * found.compute or found.reload - found.compute < RELOAD_ERRORS * found.error:
+    lately = costs(evidence.measurement, evidence.at - (RELOAD_STEPS - 0.5) * evidence.step)
+    found = lately if lately and _slow(lately, RELOAD_FACTOR_LATELY) else None
+    if found is None and (lately is None or lately.reload >= RELOAD_FACTOR * lately.compute):
+        all_along = costs(evidence.measurement, evidence.at - evidence.window.seconds)
+        enough = all_along and all_along.stretches >= MANY_STRETCHES
+        found = all_along if enough and all_along and _slow(all_along, RELOAD_FACTOR) else None
+    if found is None:
         return None
     return (
         f"1,000 tokens from the LMCache server take {1000 * found.reload:.2g} s of a request's time, computing them "
@@ -146,6 +155,13 @@ def slower_than_prefill(evidence: Evidence) -> str | None:
         f"{found.stretches} stretches between scrapes). Hits cost time. Put the server nearer (spec.cache.topology: "
         "PerEngine), give it more CPU (spec.cache.cpu), or do without it for this model."
     )
+
+
+def _slow(found: Costs, factor: float) -> bool:
+    if found.compute <= 0:
+        return False
+    errors = RELOAD_ERRORS * (1 + FEW_STRETCHES / (found.stretches - UNKNOWNS))
+    return found.reload >= factor * found.compute and found.reload - found.compute >= errors * found.error
 
 
 def evicting(evidence: Evidence) -> str | None:

@@ -1,0 +1,392 @@
+"""Each cause of a cache that saves nothing is named within a minute and forgotten within one of its cure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import Phase, example, given, settings
+from hypothesis import strategies as st
+
+from llmcache_operator.api.conditions import ConditionType, Reason
+from llmcache_operator.core.conditions import Verdict
+from llmcache_operator.core.effect.judge import RULES
+from llmcache_operator.core.window import Measurement
+from tests.core.story import Pod, Round, Story
+
+MINUTE = 4
+"""Scrapes in a minute."""
+Change = Callable[[Story], None]
+
+
+def well(rounds: int = 24, **does: float) -> Story:
+    """A service that has been well for six minutes."""
+    story = Story()
+    story.each(**does)
+    assert story.play(rounds).reason is Reason.EFFECTIVE
+    return story
+
+
+def rounds_until(story: Story, reasons: set[Reason], most: int = 8) -> int:
+    for count in range(1, most + 1):
+        if story.play().reason in reasons:
+            return count
+    raise AssertionError(f"{reasons} not told, but {story.reasons()}: {story.told[-1].message}")
+
+
+def _each(**does: float) -> Change:
+    return lambda story: story.each(**does)
+
+
+def _one(**fields: object) -> Change:
+    def change(story: Story) -> None:
+        for name, value in fields.items():
+            setattr(story.engines[1], name, value)
+
+    return change
+
+
+def _story(**fields: object) -> Change:
+    def change(story: Story) -> None:
+        for name, value in fields.items():
+            setattr(story, name, value)
+
+    return change
+
+
+def _frozen(*counters: str) -> Change:
+    def change(story: Story) -> None:
+        for engine in story.engines:
+            engine.frozen = frozenset(counters)
+
+    return change
+
+
+def _unregistered(story: Story) -> None:
+    """A connector that looks up but never registered: what is found for it is lost, and nothing is stored."""
+    story.engines[1].round = replace(story.engines[1].round, server=0.0, found=0.7)
+
+
+def _registered_again(story: Story) -> None:
+    story.engines[1].round = replace(story.engines[1].round, server=0.3, found=None)
+
+
+def _too_small(story: Story) -> None:
+    story.capacity = 12 * 2**20
+    story.restart_server()
+    story.each(server=0.0, own=0.2, found=0.02, written=60, evicted=60)
+
+
+def _large_again(story: Story) -> None:
+    story.capacity = 4096 * 2**20
+    story.restart_server()
+    story.each(server=0.3, own=0.4, found=None, written=20, evicted=0)
+
+
+def _uncached(share: float = 0.4) -> dict[str, float]:
+    return {"server": 0.0, "own": share}
+
+
+CAUSES: dict[str, tuple[Reason, Change, Change]] = {
+    "no server is ready": (Reason.SERVER_UNREACHABLE, _story(server_up=False), _story(server_up=True)),
+    "the server hangs": (Reason.SERVER_UNREACHABLE, _story(server_answers=False), _story(server_answers=True)),
+    "a NetworkPolicy keeps engines from the server": (
+        Reason.SERVER_UNREACHABLE,
+        lambda story: [setattr(engine, "reaches", False) for engine in story.engines] and None,
+        lambda story: [setattr(engine, "reaches", True) for engine in story.engines] and None,
+    ),
+    "one engine has another host": (Reason.ENGINES_NOT_REGISTERED, _one(reaches=False), _one(reaches=True)),
+    "one engine is not registered": (Reason.ENGINES_NOT_REGISTERED, _story(registered=1), _story(registered=2)),
+    "one engine lost its registration": (Reason.ENGINES_NOT_REGISTERED, _unregistered, _registered_again),
+    "one engine has no connector": (Reason.ENGINES_NOT_REGISTERED, _one(connector=False), _one(connector=True)),
+    "one engine has other weights": (
+        Reason.IDENTITY_MISMATCH,
+        _one(path="/llmcache/run/0123456789ab-000000000000"),
+        _one(path="/llmcache/run/0123456789ab-ba9876543210"),
+    ),
+    "one engine has another dtype": (
+        Reason.IDENTITY_MISMATCH,
+        _one(args=("--dtype", "bfloat16", "--dtype=float16")),
+        _one(args=("--dtype", "bfloat16")),
+    ),
+    "one engine is tensor-parallel": (
+        Reason.IDENTITY_MISMATCH,
+        _one(args=("--dtype", "bfloat16", "-tp", "2")),
+        _one(args=("--dtype", "bfloat16")),
+    ),
+    "one engine keeps KV in another type": (
+        Reason.IDENTITY_MISMATCH,
+        _one(cache_dtype="fp8"),
+        _one(cache_dtype="auto"),
+    ),
+    "the server has another chunk size": (Reason.IDENTITY_MISMATCH, _story(chunk_size=512), _story(chunk_size=256)),
+    "prompt counters stand still": (
+        Reason.COUNTERS_STUCK,
+        _frozen("computed", "engine_hits", "server_hits", "prompt_tokens"),
+        _frozen(),
+    ),
+    "hit counters stand still": (Reason.COUNTERS_STUCK, _frozen("server_hits", "server_found"), _frozen()),
+    "a counter of hits is behind the other": (Reason.COUNTERS_STUCK, _frozen("server_hits"), _frozen()),
+    "prompts are shorter than a chunk": (
+        Reason.TOO_SHORT_PROMPTS,
+        _each(prompt=150, short=1.0, asked=0.0, written=0, **_uncached()),
+        _each(prompt=2000, short=0.0, asked=0.9, written=20, server=0.3),
+    ),
+    "the policy is blind": (
+        Reason.ROUTER_SCATTERS,
+        _story(spec={"router": {"policy": "RoundRobin"}}),
+        _story(spec={}),
+    ),
+    "clients go past the router": (
+        Reason.ROUTER_SCATTERS,
+        _each(through_router=0.0),
+        _each(through_router=1.0),
+    ),
+    "reloads are slow": (Reason.SLOWER_THAN_PREFILL, _each(reload_seconds=0.01), _each(reload_seconds=0.0004)),
+    "the cache is too small": (Reason.EVICTING, _too_small, _large_again),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_a_cause_is_named_within_a_minute_and_cleared_within_one(cause: str) -> None:
+    reason, inject, cure = CAUSES[cause]
+    story = well()
+    story.uneven = 0.5
+    story.play(4)
+
+    inject(story)
+    assert rounds_until(story, {reason}) <= MINUTE
+    named = story.told[-1]
+    assert named.status is False
+    assert named.message.endswith(".")
+
+    cure(story)
+    assert rounds_until(story, {Reason.EFFECTIVE, Reason.CACHE_EMPTIED}) <= MINUTE
+
+
+def test_a_cause_says_what_it_saw_and_what_to_do() -> None:
+    story = well()
+    story.engines[1].path = "/llmcache/run/0123456789ab-000000000000"
+    story.play(MINUTE)
+
+    message = story.told[-1].message
+    assert "model path" in message
+    assert "/llmcache/run/0123456789ab-000000000000 on chat-engine-1" in message
+    assert "on chat-engine-0" in message
+
+
+def test_a_rollout_may_have_two_identities() -> None:
+    story = well()
+    story.settled = False
+    story.engines[1].path = "/llmcache/run/ffffffffffff-000000000000"
+
+    assert story.play(MINUTE).reason is Reason.EFFECTIVE
+
+
+def test_a_server_that_restarted_empty_is_told_until_it_holds_half_again() -> None:
+    story = well()
+    story.restart_server()
+    story.each(written=5)
+
+    assert rounds_until(story, {Reason.CACHE_EMPTIED}) <= MINUTE
+    assert "restarted at" in story.told[-1].message
+    assert story.play(3).reason is Reason.CACHE_EMPTIED
+    story.each(written=600)
+    assert rounds_until(story, {Reason.EFFECTIVE}) <= MINUTE
+
+
+def test_a_server_that_was_cleared_is_told_too_and_evictions_are_not_that() -> None:
+    story = well()
+    story.used *= 0.4
+    assert story.play(2).reason is Reason.CACHE_EMPTIED
+    assert "was cleared" in story.told[-1].message
+
+    evicting = well()
+    evicting.used *= 0.4
+    evicting.each(evicted=1)
+    assert evicting.play(2).reason is Reason.EFFECTIVE
+
+
+def test_a_lost_cache_is_forgotten_after_a_window() -> None:
+    story = well()
+    story.restart_server()
+    story.each(written=0)
+
+    story.play(23)
+    assert story.reasons() == ["Effective", "CacheEmptied", "Effective"] or story.reasons()[-1] == "Effective"
+
+
+def test_wrong_kv_comes_before_everything_that_traffic_shows() -> None:
+    story = well()
+    story.sharing = Verdict(
+        ConditionType.CACHE_SHARING_VERIFIED, status=False, reason=Reason.WRONG_KV, message="B answers otherwise."
+    )
+
+    assert story.play().reason is Reason.WRONG_KV
+    assert "B answers otherwise." in story.told[-1].message
+
+
+def test_reuse_that_the_engines_serve_alone_is_no_fault() -> None:
+    story = Story()
+    story.each(own=0.6, server=0.0)
+
+    verdict = story.play(8)
+    assert (verdict.status, verdict.reason) == (True, Reason.FITS_IN_ENGINE)
+    assert "60 %" in verdict.message
+
+
+def test_a_full_cache_that_finds_what_it_is_asked_for_is_no_fault() -> None:
+    story = well(written=40, evicted=40)
+
+    assert set(story.reasons()) <= {"TooFewRequests", "Idle", "Effective"}
+
+
+def test_traffic_that_shares_nothing_is_told_once_there_is_enough_of_it() -> None:
+    story = Story()
+    story.each(own=0.0, server=0.0, expected=0.0, requests=0)
+    story.play(3)
+    story.each(requests=4)
+
+    assert rounds_until(story, {Reason.NO_REUSE}) <= MINUTE
+    story.each(own=0.5)
+    assert rounds_until(story, {Reason.FITS_IN_ENGINE, Reason.EFFECTIVE}) <= MINUTE
+
+
+def test_reuse_that_only_the_router_sees_is_told_as_such() -> None:
+    story = Story()
+    story.each(own=0.0, server=0.0, expected=0.6, found=0.0)
+
+    assert story.play(8).reason is Reason.NO_REUSE
+    assert "60 %" in story.told[-1].message
+
+
+def test_an_idle_service_is_unknown_and_its_message_never_changes() -> None:
+    story = well()
+    story.each(requests=0)
+    story.play(24)
+
+    last = story.told[-1]
+    assert (last.status, last.reason) == (None, Reason.IDLE)
+    assert len({verdict.message for verdict in [story.play() for _ in range(30)]}) == 1
+
+
+def test_few_requests_give_no_verdict() -> None:
+    story = Story()
+    story.each(requests=0)
+    story.play(2)
+    story.engines[0].round = Round(requests=1)
+    story.play(3)
+    story.each(requests=0)
+
+    assert story.play(2).reason is Reason.TOO_FEW_REQUESTS
+
+
+def test_nothing_is_said_before_the_first_scrape() -> None:
+    story = Story(engines=[])
+
+    assert story.play().reason is Reason.NOT_SAMPLED_YET
+
+
+def test_a_single_odd_scrape_changes_nothing() -> None:
+    story = well()
+    story.each(prompt=150, short=1.0, asked=0.0, written=0, **_uncached())
+    story.play()
+    story.each(prompt=2000, short=0.0, asked=0.9, written=20, server=0.3)
+    story.play(6)
+
+    assert "TooShortPrompts" not in story.reasons()
+
+
+def test_engines_that_restart_join_and_leave_are_no_cause() -> None:
+    story = well()
+    story.restart(story.engines[0])
+    story.play(3)
+    story.engines.append(Pod("chat-engine-2", born=story.at + 1))
+    story.play(4)
+    del story.engines[1]
+    story.play(8)
+
+    assert set(story.reasons()) <= {"TooFewRequests", "Idle", "Effective"}
+
+
+def test_a_router_that_restarts_is_no_detour() -> None:
+    story = well()
+    story.restart_router()
+    story.play(4)
+
+    assert set(story.reasons()) <= {"TooFewRequests", "Idle", "Effective"}
+
+
+def test_after_a_restart_of_the_operator_what_was_told_stays_until_it_knows_better() -> None:
+    story = well()
+    story.measurement = Measurement()
+    assert story.play().reason is Reason.EFFECTIVE
+
+    story.measurement = Measurement()
+    story.each(requests=0)
+    assert story.play(3).reason is Reason.EFFECTIVE
+    assert story.play(24).reason is Reason.IDLE
+
+
+def test_a_verdict_does_not_swing_around_its_threshold() -> None:
+    story = Story()
+    for number in range(60):
+        story.each(own=0.5, server=0.0106 if number % 8 < 4 else 0.0094)
+        story.play()
+
+    assert len(story.reasons()) <= 4
+
+
+def test_little_evidence_is_gathered_over_a_longer_time() -> None:
+    story = Story()
+    for engine in story.engines:
+        engine.round = Round(requests=0)
+    for number in range(16):
+        story.engines[number % 2].round = Round(requests=1)
+        story.engines[1 - number % 2].round = Round(requests=0)
+        story.play()
+
+    assert story.told[-1].reason is Reason.EFFECTIVE
+
+
+def test_every_reason_of_the_condition_has_a_rule() -> None:
+    ruled = {reason for reason, _, _ in RULES}
+    effect = list(Reason)[list(Reason).index(Reason.EFFECTIVE) : list(Reason).index(Reason.NO_REUSE) + 1]
+
+    assert set(effect) | {Reason.WRONG_KV, Reason.NOT_SAMPLED_YET} == ruled
+
+
+def _healthy_round(random: Random) -> Round:
+    return Round(
+        requests=random.choice([0, random.randint(1, 4), random.randint(5, 60)]),
+        prompt=random.randint(600, 6000),
+        own=random.uniform(0.1, 0.6),
+        server=random.uniform(0.05, 0.35),
+        short=random.uniform(0, 0.3),
+        reload_seconds=random.uniform(0.0001, 0.0008),
+        compute_seconds=random.uniform(0.0015, 0.0025),
+        asked=random.uniform(0.6, 1.0),
+        written=random.randint(0, 200),
+        evicted=random.randint(0, 30),
+        expected=random.uniform(0.2, 0.9),
+    )
+
+
+@settings(max_examples=50, phases=[Phase.explicit, Phase.generate])
+@given(st.integers(0, 2**32))
+@example(76)
+def test_a_healthy_service_never_hears_a_false_alarm(seed: int) -> None:
+    story, random = Story(), Random(seed)  # noqa: S311 - test data
+    for _ in range(40):
+        for engine in story.engines:
+            engine.round = _healthy_round(random)
+        event = random.choice(["an engine restarts", "the router restarts", "", "", "", ""])
+        if event == "an engine restarts":
+            story.restart(story.engines[1])
+        if event == "the router restarts":
+            story.restart_router()
+        story.play()
+
+    assert [verdict for verdict in story.told if verdict.status is False] == []
