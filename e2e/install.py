@@ -26,6 +26,7 @@ _IMAGES = {
     "LLMCACHE_ENGINE_IMAGE": "engine-cpu",
     "LLMCACHE_CACHE_SERVER_IMAGE": "engine-cpu",
     "LLMCACHE_ROUTER_IMAGE": "router",
+    "LLMCACHE_VALKEY_IMAGE": "valkey",
 }
 
 

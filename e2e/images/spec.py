@@ -45,6 +45,7 @@ IMAGES: Mapping[str, Image] = {
         Image(
             "router", "runtime/images/router/Dockerfile", ("requirements/build.txt", "requirements/router.txt", *_CODE)
         ),
+        Image("valkey", "runtime/images/valkey/Dockerfile", ("runtime/images/valkey",)),
         Image(
             "engine-cpu",
             "runtime/images/engine-cpu/Dockerfile",

@@ -82,9 +82,26 @@ def test_defaults_of_the_schema_are_those_of_the_models() -> None:
     written = {
         path.removeprefix("spec."): node["default"] for path, node in SPEC if "default" in node and path != "spec"
     }
-    model = {"uri": "hf://org/repo", "tokenSecretRef": {"name": "hub"}}
+    model = {
+        "uri": "hf://org/repo",
+        "tokenSecretRef": {"name": "hub"},
+        "kv": {"layers": 1, "heads": 1, "headDim": 1},
+    }
+    valkey = {
+        "managed": {},
+        "external": {"address": "a:1", "passwordSecretRef": {"name": "a"}, "tls": {"caSecretRef": {"name": "a"}}},
+    }
+    l2 = {
+        "valkey": valkey,
+        "fileSystem": {"claimName": "a"},
+        "s3": {"bucket": "abc", "region": "a"},
+        "encryptionKeySecretRef": {"name": "a"},
+    }
+    cache = {"l2": l2}
     router = {"auth": {"apiKeysSecretRef": {"name": "keys"}}}
-    read = ServiceSpec.model_validate({"model": model, "router": router}).model_dump(mode="json", by_alias=True)
+    read = ServiceSpec.model_validate({"model": model, "router": router, "cache": cache}).model_dump(
+        mode="json", by_alias=True
+    )
 
     for path, default in written.items():
         assert default == subset(at(read, path), default), path

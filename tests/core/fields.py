@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 ENGINE, CACHE, ROUTER = "Deployment/chat-engine", "StatefulSet/chat-cache", "Deployment/chat-router"
+VALKEY = "StatefulSet/chat-valkey"
 POLICIES = tuple(f"NetworkPolicy/chat-{part}" for part in ("cache", "engine", "router"))
 OWN_CACHE = (
     CACHE,
@@ -26,6 +27,19 @@ GATEWAY_POLICIES = ("NetworkPolicy/chat-engine", "NetworkPolicy/chat-router")
 NEAR = {"weight": 1, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname"}}
 HUB = {"model": {"uri": "hf://org/repo"}}
 KEYS = {"router": {"auth": {"apiKeysSecretRef": {"name": "keys"}}}}
+SHAPE = {"layers": 32, "heads": 8, "headDim": 128}
+KV = {"model": {"uri": MODEL["uri"], "kv": SHAPE}}
+USERS = {**KV, "cache": {"capacity": {"users": 10, "tokensPerUser": "20k"}}}
+MANAGED: dict[str, Any] = {"cache": {"l2": {"valkey": {"managed": {"memory": "1Gi"}}}}}
+PERSISTENT: dict[str, Any] = {
+    "cache": {"l2": {"valkey": {"managed": {"memory": "1Gi", "persistence": {"size": "4Gi"}}}}}
+}
+EXTERNAL: dict[str, Any] = {"cache": {"l2": {"valkey": {"external": {"address": "valkey.infra:6379"}}}}}
+FILES: dict[str, Any] = {"cache": {"l2": {"fileSystem": {"claimName": "kv"}}}}
+ENCRYPTED: dict[str, Any] = {
+    "cache": {"l2": {"fileSystem": {"claimName": "kv"}, "encryptionKeySecretRef": {"name": "keys"}}}
+}
+BUCKET: dict[str, Any] = {"cache": {"l2": {"s3": {"bucket": "kv-1", "region": "eu-central-1"}}}}
 TOKEN = {"model": {"uri": "hf://org/repo", "tokenSecretRef": {"name": "hub"}}}
 
 
@@ -66,6 +80,54 @@ def _resources(child: str) -> dict[str, Row]:
     }
 
 
+def _l2() -> dict[str, Row]:
+    """Fields of the tier behind; a server's pod changes with them, and the engines' where it is in theirs."""
+    own = ("Service/chat-valkey", VALKEY, "NetworkPolicy/chat-valkey", "PodDisruptionBudget/chat-valkey")
+    managed = {
+        "memory": Row("2Gi", (*own, CACHE, "NetworkPolicy/chat-cache")),
+        "cpu": Row("2", (VALKEY,), MANAGED),
+        "image": Row("valkey:9", (VALKEY,), MANAGED),
+        "persistence.size": Row("8Gi", (VALKEY,), MANAGED),
+        "persistence.storageClassName": Row("fast", (VALKEY,), PERSISTENT),
+        **{path: Row(row.value, row.changes, MANAGED) for path, row in _template(VALKEY).items()},
+    }
+    external = {
+        "address": Row("valkey.infra:6379", (CACHE, "NetworkPolicy/chat-cache")),
+        "username": Row("lmcache", (CACHE,), EXTERNAL),
+        "passwordSecretRef.name": Row("valkey", (CACHE,), EXTERNAL),
+        "passwordSecretRef.key": Row("other", (CACHE,), _external(passwordSecretRef={"name": "valkey"})),
+        "tls.caSecretRef.name": Row("ca", (CACHE,), EXTERNAL),
+        "tls.caSecretRef.key": Row("root.pem", (CACHE,), _external(tls={"caSecretRef": {"name": "ca"}})),
+    }
+    s3 = {
+        "bucket": Row("kv-2", (CACHE,), BUCKET),
+        "region": Row("eu-west-1", (CACHE,), BUCKET),
+        "endpoint": Row("minio.infra:9000", (CACHE,), BUCKET),
+        "credentialsSecretRef.name": Row("aws", (CACHE,), BUCKET),
+        "tls": Row("Disabled", (CACHE,), BUCKET),
+        "extra": Row({"s3_num_io_threads": 8}, (CACHE,), BUCKET),
+    }
+    files = {
+        "claimName": Row("kv", (CACHE,)),
+        "path": Row("other", (CACHE,), FILES),
+        "extra": Row({"read_ahead_size": 4096}, (CACHE,), FILES),
+    }
+    return {
+        **_under("valkey.managed", managed),
+        **_under("valkey.external", external),
+        "valkey.extra": Row({"max_capacity_gb": 1}, (CACHE,), EXTERNAL),
+        **_under("fileSystem", files),
+        **_under("s3", s3),
+        "compression": Row("FP8", (CACHE, ENGINE), FILES),
+        "encryptionKeySecretRef.name": Row("keys", (CACHE, ENGINE), FILES),
+        "encryptionKeySecretRef.key": Row("other", (CACHE,), ENCRYPTED),
+    }
+
+
+def _external(**fields: Any) -> dict[str, Any]:
+    return {"cache": {"l2": {"valkey": {"external": {"address": "valkey.infra:6379"} | fields}}}}
+
+
 def _under(part: str, rows: dict[str, Row]) -> dict[str, Row]:
     return {f"{part}.{path}": row for path, row in rows.items()}
 
@@ -74,6 +136,16 @@ ROWS = {
     "model.uri": Row("pvc://models/other", (ENGINE,)),
     "model.revision": Row("2", (ENGINE,)),
     "model.servedName": Row("smol", (ENGINE,)),
+    **_under(
+        "model.kv",
+        {
+            "layers": Row(16, (CACHE,), USERS),
+            "heads": Row(4, (CACHE,), USERS),
+            "headDim": Row(64, (CACHE,), USERS),
+            "planes": Row(1, (CACHE,), USERS),
+            "dtype": Row("float32", (CACHE,), USERS),
+        },
+    ),
     "model.tokenSecretRef.name": Row("hub", (ENGINE,), HUB),
     "model.tokenSecretRef.key": Row("hf", (ENGINE,), TOKEN),
     **_under(
@@ -98,6 +170,10 @@ ROWS = {
         {
             "topology": Row("PerEngine", (*OWN_CACHE, ENGINE, "NetworkPolicy/chat-engine")),
             "memory": Row("16Gi", (CACHE,)),
+            "capacity.tokens": Row("2M", (CACHE,), KV),
+            "capacity.users": Row(300, (CACHE,), USERS),
+            "capacity.tokensPerUser": Row("40k", (CACHE,), USERS),
+            **_under("l2", _l2()),
             "chunkSize": Row(512, (CACHE, ENGINE)),
             "image": Row("cache:2", (CACHE, ENGINE)),
             "env": Row([{"name": "LMCACHE_LOG_LEVEL", "value": "DEBUG"}], (CACHE,)),
@@ -157,10 +233,42 @@ def with_field(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     return changed
 
 
+KV_FIELDS = ("model.kv.layers", "model.kv.heads", "model.kv.headDim")
+NEEDS = {
+    "model.kv": KV_FIELDS,
+    "cache.capacity": KV_FIELDS,
+    "cache.capacity.user": ("cache.capacity.tokensPerUser",),
+    "cache.capacity.tokensPerUser": ("cache.capacity.users",),
+    "cache.l2.valkey.managed.persistence": ("cache.l2.valkey.managed.persistence.size",),
+    "cache.l2.valkey.e": ("cache.l2.valkey.external.address",),
+    "cache.l2.fileSystem": ("cache.l2.fileSystem.claimName",),
+    "cache.l2.s3": ("cache.l2.s3.bucket", "cache.l2.s3.region"),
+    "cache.l2.compression": ("cache.l2.fileSystem.claimName",),
+    "cache.l2.encryption": ("cache.l2.fileSystem.claimName",),
+}
+# Where a field that begins so is chosen, fields that begin so are left out.
+INSTEAD = {
+    "cache.memory": ("cache.capacity",),
+    "cache.capacity.tokens": ("cache.capacity.users", "cache.capacity.tokensPerUser"),
+    "cache.l2.valkey.managed": ("cache.l2.valkey.e",),
+    "cache.l2.compression": ("cache.l2.encryption",),
+    "cache.topology": ("cache.template",),
+}
+
+
+def _compatible(chosen: set[str]) -> set[str]:
+    for start, others in INSTEAD.items():
+        if any(path == start or path.startswith(f"{start}.") for path in chosen):
+            chosen = {path for path in chosen if not path.startswith(others)}
+    return chosen
+
+
 def with_all(paths: Iterable[str] = ROWS) -> dict[str, Any]:
     """A valid spec with many fields set at once: what a field can't do without comes with it."""
     chosen = set(paths)
+    chosen = _compatible(chosen)
     chosen |= {path.replace("volumeMounts", "volumes").replace("SecretRef.key", "SecretRef.name") for path in chosen}
+    chosen |= {need for path in chosen for start, needs in NEEDS.items() if path.startswith(start) for need in needs}
     tokens = any("tokenSecretRef" in path for path in chosen)
     spec = with_field({}, "model", TOKEN["model"] if tokens else MODEL)
     for path in sorted(chosen - ({"model.uri"} if tokens else set())):

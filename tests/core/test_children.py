@@ -87,7 +87,7 @@ def test_every_child_is_owned_labelled_and_named_after_its_service(spec: dict[st
             "blockOwnerDeletion": True,
         }
         assert meta["namespace"] == "team"
-        assert meta["name"] in ("chat-engine", "chat-cache", "chat-router")
+        assert meta["name"] in ("chat-engine", "chat-cache", "chat-router", "chat-valkey")
         assert meta["labels"]["app.kubernetes.io/managed-by"] == "llmcache-operator"
         assert meta["labels"]["app.kubernetes.io/instance"] != "chat", "Argo CD would prune it in label mode"
 
@@ -186,10 +186,13 @@ def test_pods_meet_the_restricted_pod_security_standard(spec: dict[str, Any]) ->
 @given(specs)
 def test_every_mount_has_its_volume(spec: dict[str, Any]) -> None:
     made = planned(**spec)
+    claimed = {
+        claim["metadata"]["name"] for obj in made for claim in obj.get("spec", {}).get("volumeClaimTemplates", ())
+    }
 
     for _, made_pod in templates(made):
         pod = made_pod["spec"]
-        volumes = {volume["name"] for volume in pod.get("volumes", [])}
+        volumes = {volume["name"] for volume in pod.get("volumes", [])} | claimed
         mounts = [
             mount
             for one in [*pod.get("initContainers", []), *pod["containers"]]

@@ -75,7 +75,7 @@ def test_routers_are_not_measured() -> None:
 
 
 def test_what_can_not_be_known_is_absent_never_zero() -> None:
-    assert set(status(Measurement(), 0)) == {"identity", "window", "sampledEngines"}
+    assert set(status(Measurement(), 0)) == {"identity", "layout", "capacity", "window", "sampledEngines"}
     assert "hitRatePercent" not in status(measured(sample(50, 10), sample(5, 10)))
 
 

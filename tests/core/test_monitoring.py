@@ -29,7 +29,7 @@ def test_whoever_wants_none_gets_none() -> None:
     assert monitors(replace(THERE, pod_monitors=False)) == []
 
 
-@pytest.mark.parametrize("component", Component)
+@pytest.mark.parametrize("component", KINDS)
 def test_a_monitor_selects_the_pods_of_its_component_and_names_one_of_their_ports(component: Component) -> None:
     made = planned(THERE)
     spec = find(made, "PodMonitor", component)["spec"]
@@ -45,7 +45,7 @@ def test_the_network_policies_let_the_scraper_reach_every_monitored_port() -> No
     made = planned(replace(THERE, scraper_namespace="monitoring"))
     scraper = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
 
-    for component in Component:
+    for component in KINDS:
         [endpoint] = find(made, "PodMonitor", component)["spec"]["podMetricsEndpoints"]
         ports = {port["name"]: port["containerPort"] for port in main_container(made, component)["ports"]}
         rules = find(made, "NetworkPolicy", component)["spec"]["ingress"]

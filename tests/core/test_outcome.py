@@ -91,7 +91,7 @@ def test_behind_a_gateway_there_is_no_url_and_the_way_to_the_engines_is_told() -
 def test_a_service_without_measurements_has_no_rates() -> None:
     cache = reconciled().status["cache"]
 
-    assert set(cache) == {"identity", "window", "sampledEngines"}
+    assert set(cache) == {"identity", "layout", "capacity", "window", "sampledEngines"}
     assert cache["sampledEngines"] == "0/2"
 
 

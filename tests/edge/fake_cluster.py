@@ -100,6 +100,13 @@ class FakeCluster:
                 self._touch(stored)
             return self._render(_name(resource))
 
+    async def create(self, obj: Json) -> None:
+        """See `Cluster`."""
+        with self._call("create", obj):
+            if _name(obj) in self._stored:
+                raise ApiError(409, "AlreadyExists", "there is one of this name")
+            self.put(obj, CHILD_MANAGER)
+
     async def delete(self, obj: Json) -> None:
         """See `Cluster`."""
         with self._call("delete", obj):

@@ -47,7 +47,8 @@ def changed_by(file: Path) -> set[str]:
         ("requirements/engine-cpu.txt", {"engine-cpu", "models"}),
         ("requirements/models.txt", {"models"}),
         ("runtime/images/models/make_models.py", {"models"}),
-        ("runtime/images/base/rootfs.sh", {"operator", "router", "engine-cpu", "models"}),
+        ("runtime/images/base/rootfs.sh", {"operator", "router", "valkey", "engine-cpu", "models"}),
+        ("runtime/images/valkey/Dockerfile", {"valkey"}),
         ("README.md", set()),
     ],
 )

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from llmcache_operator.api.fields import Model, Quantity, Switch, rule, rules
+from llmcache_operator.api.fields import AnyQuantity, Model, Quantity, Switch, rule, rules
+from llmcache_operator.api.l2 import L2
 from llmcache_operator.api.pods import Env, PodTemplate
 
 
@@ -16,6 +17,39 @@ class Topology(StrEnum):
 
     SHARED = "Shared"
     PER_ENGINE = "PerEngine"
+
+
+class Capacity(Model):
+    """How much the cache holds, in tokens. What is used longest ago goes first when it is full."""
+
+    tokens: Annotated[AnyQuantity | None, Field(description="Tokens, such as 2M.")] = None
+    users: Annotated[
+        int | None,
+        Field(
+            ge=1, le=10_000_000, json_schema_extra={"format": "int32"}, description="Users whose conversations stay."
+        ),
+    ] = None
+    tokens_per_user: Annotated[AnyQuantity | None, Field(description="Tokens of each, such as 20k.")] = None
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            rule(
+                "has(self.tokens) != has(self.users) && has(self.users) == has(self.tokensPerUser)",
+                "give either tokens, or users and tokensPerUser",
+            ),
+            rule(
+                "!has(self.tokens) || (isQuantity(string(self.tokens)) && quantity(string(self.tokens)).sign() > 0)",
+                "must be a number of tokens, such as 2000000 or 2M",
+                path=".tokens",
+            ),
+            rule(
+                "!has(self.tokensPerUser) || "
+                "(isQuantity(string(self.tokensPerUser)) && quantity(string(self.tokensPerUser)).sign() > 0)",
+                "must be a number of tokens, such as 20000 or 20k",
+                path=".tokensPerUser",
+            ),
+        )
+    }
 
 
 class CacheSpec(Model):
@@ -31,7 +65,7 @@ class CacheSpec(Model):
         ),
     ] = Topology.SHARED
     memory: Annotated[
-        Quantity,
+        Quantity | None,
         Field(
             json_schema_extra=rules(
                 rule(
@@ -41,10 +75,24 @@ class CacheSpec(Model):
                 )
             ),
             description=(
-                "Memory for cached KV in each LMCache server. Its memory limit follows from it: 10 % and 1Gi more."
+                "Memory for cached KV in each LMCache server. Its memory limit follows from it: 10 % and 1Gi more. "
+                "Default: 4Gi, unless capacity says how much."
             ),
         ),
-    ] = "4Gi"
+    ] = None
+    capacity: Annotated[
+        Capacity | None,
+        Field(
+            description=(
+                "How much the cache as a whole is to hold, in tokens, in the place of memory; needs model.kv. "
+                "`make sizing` shows what it comes to."
+            )
+        ),
+    ] = None
+    l2: Annotated[
+        L2 | None,
+        Field(description="A tier behind the LMCache servers: what they share, and what outlives them. Default: none."),
+    ] = None
     chunk_size: Annotated[
         int,
         Field(
@@ -73,3 +121,14 @@ class CacheSpec(Model):
             )
         ),
     ] = Switch.ENABLED
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            rule("!has(self.memory) || !has(self.capacity)", "give memory or capacity, not both", path=".capacity"),
+            rule(
+                "self.topology != 'PerEngine' || !has(self.template)",
+                "the LMCache server is in the engine's pod: use engine.template",
+                path=".template",
+            ),
+        )
+    }

@@ -12,6 +12,7 @@ class ConditionType(StrEnum):
     ENGINES_READY = "EnginesReady"
     CACHE_READY = "CacheReady"
     ROUTER_READY = "RouterReady"
+    L2_READY = "L2Ready"
     METRICS_AVAILABLE = "MetricsAvailable"
     VERSIONS_COMPATIBLE = "VersionsCompatible"
     CACHE_SHARING_VERIFIED = "CacheSharingVerified"
@@ -37,6 +38,13 @@ class Reason(StrEnum):
     CACHE_SERVER_NOT_READY = "CacheServerNotReady"
     ROUTER_NOT_READY = "RouterNotReady"
     WAITING_FOR_CACHE_SERVER = "WaitingForCacheServer"
+
+    # The tier behind the LMCache servers.
+    L2_UNREACHABLE = "L2Unreachable"
+    L2_AUTHENTICATION_FAILED = "L2AuthenticationFailed"
+    L2_FULL = "L2Full"
+    L2_SLOW = "L2Slow"
+    L2_REFUSING = "L2Refusing"
 
     # Measuring.
     ALL_SAMPLED = "AllSampled"
@@ -95,4 +103,5 @@ class Reason(StrEnum):
     ENGINE_CRASHING = "EngineCrashing"
     CACHE_SERVER_CRASHING = "CacheServerCrashing"
     ROUTER_CRASHING = "RouterCrashing"
+    L2_CRASHING = "L2Crashing"
     POD_NOT_STARTING = "PodNotStarting"

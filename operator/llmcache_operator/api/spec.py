@@ -36,6 +36,39 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
 
 
+class KvType(StrEnum):
+    """The type of cached KV."""
+
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+    FP8 = "fp8"
+
+
+class KvShape(Model):
+    """What a token's KV is made of: `num_hidden_layers`, `num_key_value_heads` and `head_dim` of config.json."""
+
+    layers: Annotated[int, Field(ge=1, le=1000, json_schema_extra={"format": "int32"}, description="Number of layers.")]
+    heads: Annotated[
+        int,
+        Field(ge=1, le=1024, json_schema_extra={"format": "int32"}, description="KV heads; 1 for latent attention."),
+    ]
+    head_dim: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=8192,
+            json_schema_extra={"format": "int32"},
+            description="Numbers in a head; for latent attention kv_lora_rank + qk_rope_head_dim.",
+        ),
+    ]
+    planes: Annotated[
+        int,
+        Field(ge=1, le=2, json_schema_extra={"format": "int32"}, description="2: keys and values. 1: latent."),
+    ] = 2
+    dtype: Annotated[KvType, Field(description="Type of the numbers.")] = KvType.BFLOAT16
+
+
 class ModelSpec(Model):
     """The model that every engine serves."""
 
@@ -75,6 +108,10 @@ class ModelSpec(Model):
             json_schema_extra=pattern_message("must start with a letter or digit and hold only those and . _ / : -"),
             description="The name that clients send as `model`. Default: the name of this resource.",
         ),
+    ] = None
+    kv: Annotated[
+        KvShape | None,
+        Field(description="What a token's KV is made of, for sizes in tokens. `make sizing` reads it from a model."),
     ] = None
     token_secret_ref: Annotated[
         SecretKeyRef | None, Field(description="Hub token for a gated hf:// model (key: token by default).")
@@ -205,6 +242,11 @@ class ServiceSpec(Model):
                 "!has(self.engine.maxModelLen) || self.engine.maxModelLen > self.cache.chunkSize",
                 "must be larger than cache.chunkSize: a prompt of less than a chunk is never shared",
                 path=".engine.maxModelLen",
+            ),
+            rule(
+                "!has(self.cache.capacity) || has(self.model.kv)",
+                "cache.capacity needs model.kv: `make sizing MODEL=path/to/config.json` prints it",
+                path=".model",
             ),
         )
     }

@@ -78,6 +78,13 @@ class SavedStatus(Model):
     ] = None
 
 
+class CapacityStatus(Model):
+    """How much the cache as a whole can hold, each token once. An L2 of unknown size does not count."""
+
+    tokens: Annotated[Tokens | None, Field(description="Tokens, where model.kv says how large one is.")] = None
+    bytes: Annotated[Tokens | None, Field(description="Bytes of cached KV.")] = None
+
+
 class CacheStatus(Model):
     """Whether the cache works, measured on the engines' own counters."""
 
@@ -91,6 +98,10 @@ class CacheStatus(Model):
             ),
         ),
     ] = None
+    layout: Annotated[
+        str | None, Field(max_length=64, description="Where cached KV is: the topology, and what is behind it.")
+    ] = None
+    capacity: Annotated[CapacityStatus | None, Field(description="How much the cache can hold.")] = None
     hit_rate_percent: Annotated[
         Percent | None,
         Field(description="Percent of prompt tokens in the window that no engine had to compute, over all tiers."),

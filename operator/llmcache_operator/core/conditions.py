@@ -30,8 +30,8 @@ class Verdict:
 class Parts:
     """The parts of a service as they are now. `sampled` counts engines with a fresh measurement.
 
-    `shared` says whether engines find what others computed. `gateway` is what to tell of the way from a gateway
-    to the engines, where there is one.
+    `shared` says whether engines find what others computed, `l2` how the tier behind the LMCache servers
+    is, where it tells. `gateway` is what to tell of the way from a gateway to the engines, where there is one.
     """
 
     rollouts: Mapping[Component, Rollout]
@@ -39,6 +39,7 @@ class Parts:
     sampled: int
     failures: tuple[ScrapeFailure, ...]
     shared: bool = True
+    l2: Verdict | None = None
     gateway: str | None = None
 
 
@@ -57,11 +58,12 @@ _NOT_SHARED = (
 
 def verdicts(parts: Parts) -> tuple[Verdict, ...]:
     """Return all conditions that are there now; Reconciling and Stalled only while they hold."""
-    by_part = {component: _part(component, parts) for component in Component}
+    by_part = {component: _part(component, parts) for component in _PART}
     ready = _ready(parts, by_part)
     return (
         ready,
         *by_part.values(),
+        *([parts.l2] if parts.l2 else []),
         _metrics(parts),
         *_stalled(parts),
         *_reconciling(parts, ready),
@@ -131,7 +133,7 @@ def _stalled(parts: Parts) -> Iterable[Verdict]:
 
 
 def _reconciling(parts: Parts, ready: Verdict) -> Iterable[Verdict]:
-    moving = [c for c in Component if not parts.rollouts[c].complete]
+    moving = [c for c in _PART if not parts.rollouts[c].complete]
     if moving and not parts.findings:
         names = ", ".join(_PART[component][2] for component in moving)
         text = ready.message if not ready.status else f"Bringing up: {names}"

@@ -66,7 +66,12 @@ def _rejected(rejection: Rejection) -> Finding:
 
 
 def _component_of_name(name: str) -> str | None:
-    suffixes = {"engine": Component.ENGINE, "cache": Component.CACHE_SERVER, "router": Component.ROUTER}
+    suffixes = {
+        "engine": Component.ENGINE,
+        "cache": Component.CACHE_SERVER,
+        "router": Component.ROUTER,
+        "valkey": Component.VALKEY,
+    }
     component = suffixes.get(name.rsplit("-", 1)[-1])
     return component.value if component else None
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from llmcache_operator.api.cache import CacheSpec
     from llmcache_operator.api.pods import EnvVar
     from llmcache_operator.core.target import Target
 
@@ -99,6 +100,7 @@ def identity(target: Target) -> str:
         "blockSize": engine.block_size,
         "tensorParallelSize": engine.tensor_parallel_size,
         "chunkSize": cache.chunk_size,
+        **_serde(cache),
         "engineImage": target.engine_image,
         "cacheServerImage": target.cache_server_image,
         # In the user's order: of two spellings of one option (-q, --quantization) the last wins.
@@ -107,6 +109,15 @@ def identity(target: Target) -> str:
     }
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def _serde(cache: CacheSpec) -> dict[str, object]:
+    """Return what is done to KV on its way to the L2; nothing where nothing is, so that caches outlive this field."""
+    done = {
+        "compression": cache.l2.compression if cache.l2 else None,
+        "encrypted": bool(cache.l2 and cache.l2.encryption_key_secret_ref),
+    }
+    return {name: value for name, value in done.items() if value}
 
 
 def _relevant_args(args: Sequence[str]) -> Iterator[list[str]]:

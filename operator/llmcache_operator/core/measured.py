@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from llmcache_operator.core.effect.saved import saved
 from llmcache_operator.core.identity import identity
 from llmcache_operator.core.moment import seconds
+from llmcache_operator.core.sharing import layout
 from llmcache_operator.core.sidecar import cache_server_name
+from llmcache_operator.core.sizing import sizing
 from llmcache_operator.core.target import COMPONENT_LABEL, Component, Target
 from llmcache_operator.core.values import ScrapeFailure
 
@@ -56,6 +58,8 @@ def cache_status(target: Target, ready: int, covered: Coverage, measurement: Mea
     reused = [s.engine_hits + s.server_hits for s in measurement.latest(measurement.engines.keys())]
     cache: Json = {
         "identity": identity(target),
+        "layout": layout(target.spec.cache),
+        "capacity": _capacity(target),
         "window": f"{window}s" if window % 60 else f"{window // 60}m",
         "sampledEngines": f"{covered.sampled}/{ready}",
     }
@@ -70,6 +74,11 @@ def cache_status(target: Target, ready: int, covered: Coverage, measurement: Mea
         # Of all servers, which are of equal size.
         cache["usedPercent"] = round(100 * min(1.0, sum(ratios) / len(ratios)))
     return cache
+
+
+def _capacity(target: Target) -> Json:
+    sizes = sizing(target.spec)
+    return {"bytes": sizes.kv_bytes} | ({} if sizes.tokens is None else {"tokens": sizes.tokens})
 
 
 def _percent(part: int, whole: int) -> int:

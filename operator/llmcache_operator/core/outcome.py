@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmcache_operator.api.conditions import ConditionType, Reason
@@ -11,6 +12,7 @@ from llmcache_operator.core.conditions import Parts, Verdict, as_conditions, ver
 from llmcache_operator.core.diagnosis import diagnose
 from llmcache_operator.core.effect.evidence import ready_pods
 from llmcache_operator.core.effect.judge import judge
+from llmcache_operator.core.l2 import l2_verdict
 from llmcache_operator.core.measured import Coverage, cache_status, coverage
 from llmcache_operator.core.reconcile import Decision, child
 from llmcache_operator.core.rollout import Rollout, rollout
@@ -32,6 +34,7 @@ PROGRESS_SECONDS = 5.0
 _TOLD = {
     ConditionType.READY,
     ConditionType.CACHE_READY,
+    ConditionType.L2_READY,
     ConditionType.STALLED,
     ConditionType.VERSIONS_COMPATIBLE,
     ConditionType.CACHE_SHARING_VERIFIED,
@@ -51,7 +54,10 @@ def outcome(
         status: Json = {key: previous[key] for key in ("url", "engines", "cache") if key in previous}
     else:
         covered = coverage(decision.target, observed, measurement, now)
-        parts = _parts(decision.target, observed, rejections, covered, now)
+        parts = replace(
+            _parts(decision.target, observed, rejections, covered, now),
+            l2=l2_verdict(decision.target, measurement, now),
+        )
         engines = parts.rollouts[Component.ENGINE]
         tested = standing(decision.target, observed, _settled(parts), measurement, now)
         judged = _judged(decision.target, observed, parts, measurement, tested.verdict, now)
@@ -78,7 +84,7 @@ def _judged(  # noqa: PLR0913, PLR0917 - all that is known
 
 
 def _invalid(error: str) -> list[Verdict]:
-    text = f"The spec can't be read: {error}. Nothing was changed; correct it and apply again."
+    text = f"The spec can't be used: {error}. Nothing was changed; correct it and apply again."
     unknown = (ConditionType.ENGINES_READY, ConditionType.CACHE_READY, ConditionType.ROUTER_READY)
     return [
         Verdict(ConditionType.READY, status=False, reason=Reason.INVALID_SPEC, message=text),
@@ -154,7 +160,20 @@ def _transitions(previous: Json, status: Json) -> tuple[Transition, ...]:
     if old and new and old != new:
         text = f"The cache identity changes from {old} to {new}: engines start with a cold cache"
         found.append(Transition("Normal", "CacheIdentityChanged", text))
+    found += _moved(previous.get("cache", {}).get("layout"), status.get("cache", {}).get("layout"))
     return tuple(dict.fromkeys(found))
+
+
+def _moved(before: str | None, after: str | None) -> list[Transition]:
+    """Tell what becomes of the cache when it is laid out anew."""
+    if not before or not after or before == after:
+        return []
+    text = (
+        f"The cache is laid out anew, from {before} to {after}. Engines are replaced one by one. What LMCache servers "
+        "hold in memory goes with them; what is in an L2 that stays is found again. What is no longer wanted is "
+        "deleted once no pod uses it"
+    )
+    return [Transition("Normal", "CacheLayoutChanged", text)]
 
 
 def _event_kind(condition: Json) -> str:
@@ -177,7 +196,8 @@ def should_write(previous: Json, new: Json, written_at: float, now: float, setti
 
 def _without_measurements(status: Json) -> Json:
     """Return a status less what changes all the time: measured values, and the counts in messages about them."""
-    cache = {"identity": status.get("cache", {}).get("identity")}
+    told = status.get("cache", {})
+    cache = {name: told.get(name) for name in ("identity", "layout", "capacity")}
     conditions = [
         {key: value for key, value in condition.items() if key != "message"}
         for condition in status.get("conditions", [])

@@ -32,18 +32,27 @@ _CRASHING = {
     Component.CACHE_SERVER.value: Reason.CACHE_SERVER_CRASHING,
     Component.ROUTER.value: Reason.ROUTER_CRASHING,
 }
-_INIT_FAILURES = {"gate": Reason.MODEL_UNUSABLE, "fetch": Reason.MODEL_FETCH_FAILED}
+_BY_CONTAINER = {
+    "gate": Reason.MODEL_UNUSABLE,
+    "fetch": Reason.MODEL_FETCH_FAILED,
+    "cache-server": Reason.CACHE_SERVER_CRASHING,
+    "l2-guard": Reason.L2_CRASHING,
+    "valkey": Reason.L2_CRASHING,
+}
 _MEMORY_FIELD = {
     "engine": "spec.engine.resources.limits.memory",
     "cache-server": "spec.cache.memory",
+    "valkey": "spec.cache.l2.valkey.managed.memory",
     "router": "spec.router.resources.limits.memory",
 }
 _IMAGE_FIELD = {
     "engine": "spec.engine.image",
     "fetch": "spec.engine.image",
     "cache-server": "spec.cache.image",
+    "valkey": "spec.cache.l2.valkey.managed.image, or the operator's Valkey image",
     "router": "the operator's router image",
     "gate": "the operator's router image",
+    "l2-guard": "the operator's router image",
 }
 _PULL_REASONS = (
     "ErrImagePull",
@@ -173,7 +182,7 @@ def _crashing(pod: Json, container: Json, last: Json) -> Finding:
         field = _MEMORY_FIELD.get(container["name"], "its limit")
         text = f"{where} was killed for using more memory than its limit. Raise {field}."
         return Finding(component, Reason.OUT_OF_MEMORY, text)
-    reason = _INIT_FAILURES.get(container["name"], _CRASHING.get(component, Reason.CONTAINER_CONFIG_INVALID))
+    reason = _BY_CONTAINER.get(container["name"], _CRASHING.get(component, Reason.CONTAINER_CONFIG_INVALID))
     logs = f"kubectl logs {pod['metadata']['name']} --container {container['name']} --previous"
     said = _tail(last.get("message", ""))
     code = last.get("exitCode", "unknown")

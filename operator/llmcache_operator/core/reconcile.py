@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from llmcache_operator.api.service import PAUSED_ANNOTATION, LLMCacheService
 from llmcache_operator.core import children
 from llmcache_operator.core.content import ref_key
+from llmcache_operator.core.sizing import problem
 from llmcache_operator.core.target import MANAGED_BY, Component, Target
+from llmcache_operator.core.usage import in_use
 from llmcache_operator.core.values import Json, Observed, Plan, ServiceKey, Settings
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ def decide(observed: Observed, settings: Settings) -> Decision:
         service = LLMCacheService.model_validate({"spec": observed.resource.get("spec")})
     except ValidationError as error:
         return Decision(NOTHING, settings, error=_explained(error))
+    if unfit := problem(service.spec):
+        return Decision(NOTHING, settings, error=unfit)
     key = ServiceKey(metadata["namespace"], metadata["name"])
     target = Target(key, metadata["uid"], service.spec, settings)
     if metadata.get("annotations", {}).get(PAUSED_ANNOTATION) == "true":
@@ -49,7 +53,8 @@ def decide(observed: Observed, settings: Settings) -> Decision:
 def _plan(observed: Observed, target: Target) -> Plan:
     wanted = children.build(target, child(observed.children, "Deployment", target.name(Component.ENGINE)))
     keep = {ref_key(obj) for obj in wanted}
-    return Plan(apply=wanted, prune=tuple(obj for obj in observed.children if _superfluous(obj, keep)))
+    prune = tuple(obj for obj in observed.children if _superfluous(obj, keep) and not in_use(obj, observed.pods))
+    return Plan(apply=wanted, prune=prune, secrets=children.secrets(target))
 
 
 def _superfluous(obj: Json, keep: set[tuple[str, str, str]]) -> bool:
@@ -66,7 +71,7 @@ def child(objects: Sequence[Json], kind: str, name: str) -> Json | None:
 def _explained(error: ValidationError) -> str:
     """Return a validation error as sentences that name the field and what was found there."""
     parts = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        parts.append(f"{where}: {problem['msg']} (found {problem['input']!r})"[:500])
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        parts.append(f"{where}: {fault['msg']} (found {fault['input']!r})"[:500])
     return "; ".join(parts[:5])

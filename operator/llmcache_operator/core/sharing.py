@@ -12,4 +12,10 @@ if TYPE_CHECKING:
 
 def shares(cache: CacheSpec) -> bool:
     """Whether every engine finds what any other one computed."""
-    return cache.topology is not Topology.PER_ENGINE
+    return cache.topology is Topology.SHARED or cache.l2 is not None
+
+
+def layout(cache: CacheSpec) -> str:
+    """Return where cached KV is, in words: `Shared`, or `PerEngine, L2: valkey, s3`."""
+    tiers = [] if cache.l2 is None else [name for name in ("valkey", "file_system", "s3") if getattr(cache.l2, name)]
+    return cache.topology.value + (f", L2: {', '.join(tiers).replace('file_system', 'fileSystem')}" if tiers else "")

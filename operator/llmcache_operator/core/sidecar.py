@@ -1,4 +1,4 @@
-"""LMCache servers that stand in the pods of engines."""
+"""What stands beside engines and LMCache servers, in their pods."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ if TYPE_CHECKING:
     from llmcache_operator.core.values import Json
 
 CONTAINER = "cache-server"
+GUARD = "l2-guard"
 
 
 def server_beside(pod: Json) -> Json:
     """Return the status of the LMCache server in an engine's pod, or an empty one where there is none."""
+    return sidecar(pod, CONTAINER)
+
+
+def sidecar(pod: Json, name: str) -> Json:
+    """Return the status of a native sidecar of a pod, or an empty one where there is none."""
     statuses = (pod.get("status") or {}).get("initContainerStatuses") or ()
-    return next((status for status in statuses if status.get("name") == CONTAINER), {})
+    return next((status for status in statuses if status.get("name") == name), {})
 
 
 def cache_server_name(pod: Json) -> str:

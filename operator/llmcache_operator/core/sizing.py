@@ -1,23 +1,123 @@
-"""How much each part of the cache holds, in bytes."""
+"""How much each part of the cache holds, in bytes and in tokens, with the arithmetic."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.quantity import to_bytes
+from llmcache_operator.api.cache import Topology
+from llmcache_operator.api.spec import KvType
+from llmcache_operator.core.quantity import GIBI, MEBI, to_bytes
 
 if TYPE_CHECKING:
+    from llmcache_operator.api.cache import Capacity
     from llmcache_operator.api.spec import ServiceSpec
+
+DEFAULT_BYTES = 4 * GIBI
+LEAST_BYTES, MOST_BYTES = 128 * MEBI, 64 << 40
+# LMCache 0.5.6 evicts down to 60 % once a server's memory is used to 80 % (--eviction-trigger-watermark, -ratio).
+SERVER_FILL = 0.8
+# What Valkey needs besides values of megabytes is little; the rest is fragmentation inside maxmemory.
+VALKEY_FILL = 0.95
+_SIZES = {KvType.BFLOAT16: 2, KvType.FLOAT16: 2, KvType.FLOAT32: 4, KvType.FP8: 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """`server_bytes`: of the L1 of each LMCache server."""
+    """Sizes in bytes: of the memory of each LMCache server, of Valkey's (None without one), of a token's KV.
+
+    `servers`: how many there are, as far as the spec says. `kv_bytes`: cached KV that fits in, each token once; an L2
+    of unknown size does not count. `tokens`: the same in tokens, where the size of a token is known.
+    """
 
     server_bytes: int
+    valkey_bytes: int | None
+    token_bytes: int | None
+    servers: int
+    kv_bytes: int
+    tokens: int | None
 
 
 def sizing(spec: ServiceSpec) -> Sizing:
     """Return the sizes that a spec asks for."""
-    return Sizing(server_bytes=to_bytes(spec.cache.memory))
+    token, servers = token_bytes(spec), _servers(spec)
+    wanted = token * tokens_wanted(spec.cache.capacity) if token and spec.cache.capacity else None
+    if wanted is None:
+        server = to_bytes(spec.cache.memory) if spec.cache.memory else DEFAULT_BYTES
+    else:
+        server = max(LEAST_BYTES, _mebis(wanted / SERVER_FILL / servers))
+    valkey = _valkey_bytes(spec, wanted)
+    in_valkey = 0 if valkey is None else int(valkey * VALKEY_FILL / _shrunk(spec))
+    kv = max(int(server * SERVER_FILL) * servers, in_valkey)
+    return Sizing(server, valkey, token, servers, kv, kv // token if token else None)
+
+
+def token_bytes(spec: ServiceSpec) -> int | None:
+    """Return the bytes of one token's KV over all GPUs of an engine; None where the model's shape is not given.
+
+    With more GPUs than KV heads each GPU holds a whole head (vLLM 0.32, vllm/config/model.py, get_num_kv_heads).
+    """
+    kv = spec.model.kv
+    if kv is None:
+        return None
+    heads = kv.heads if kv.planes == 1 else max(kv.heads, spec.engine.tensor_parallel_size)
+    return kv.planes * kv.layers * heads * kv.head_dim * _SIZES[kv.dtype]
+
+
+def tokens_wanted(capacity: Capacity) -> int:
+    """Return the tokens that a capacity comes to."""
+    if capacity.tokens is not None:
+        return to_bytes(str(capacity.tokens))
+    return (capacity.users or 1) * to_bytes(str(capacity.tokens_per_user or 1))
+
+
+def problem(spec: ServiceSpec) -> str | None:
+    """Return why the sizes can't be, with the arithmetic; None where they can."""
+    sizes = sizing(spec)
+    if sizes.server_bytes > MOST_BYTES:
+        return f"cache.capacity comes to {in_gib(sizes.server_bytes)} for each LMCache server: at most 64Ti can be had"
+    longest = spec.engine.max_model_len
+    if sizes.token_bytes and longest:
+        needed = _mebis(longest * sizes.token_bytes / SERVER_FILL)
+        usable = int(sizes.server_bytes * SERVER_FILL)
+        held = usable // sizes.token_bytes
+        if held < longest:
+            return (
+                f"each LMCache server has {in_gib(sizes.server_bytes)}, of which {SERVER_FILL:.0%} are used before it "
+                f"evicts: at {sizes.token_bytes:,} bytes a token that holds {held:,} tokens, fewer than one prompt of "
+                f"engine.maxModelLen = {longest:,}. Give it {in_gib(needed)} or "
+                "more, with cache.memory or a larger cache.capacity"
+            )
+    return None
+
+
+def in_gib(size: int) -> str:
+    """Return a size for people."""
+    return f"{size / GIBI:.2f} GiB"
+
+
+def _servers(spec: ServiceSpec) -> int:
+    """Return how many servers hold different KV; where an autoscaler decides on engines, one is what is sure."""
+    return 1 if spec.cache.topology is Topology.SHARED else max(1, spec.engine.replicas or 1)
+
+
+def _valkey_bytes(spec: ServiceSpec, wanted: int | None) -> int | None:
+    l2 = spec.cache.l2
+    managed = l2.valkey.managed if l2 and l2.valkey else None
+    if managed is None:
+        return None
+    if managed.memory:
+        return to_bytes(managed.memory)
+    return DEFAULT_BYTES if wanted is None else max(LEAST_BYTES, _mebis(wanted * _shrunk(spec) / VALKEY_FILL))
+
+
+def _shrunk(spec: ServiceSpec) -> float:
+    """Return the part of its size that KV has in the L2: FP8 takes one byte for each number."""
+    l2, kv = spec.cache.l2, spec.model.kv
+    compressed = l2 is not None and l2.compression is not None
+    return 1 / _SIZES[kv.dtype] if compressed and kv else 1.0
+
+
+def _mebis(size: float) -> int:
+    """Return a size rounded up to whole mebibytes."""
+    return -(-int(size) // MEBI) * MEBI

@@ -10,6 +10,7 @@ from llmcache_operator.api.cache import Topology
 from llmcache_operator.api.service import API_VERSION, GROUP, KIND
 
 if TYPE_CHECKING:
+    from llmcache_operator.api.l2 import ManagedValkey
     from llmcache_operator.api.spec import ServiceSpec
     from llmcache_operator.core.values import Json, ServiceKey, Settings
 
@@ -19,14 +20,20 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 
 
 class Component(StrEnum):
-    """The three kinds of pods."""
+    """The kinds of pods."""
 
     ENGINE = "engine"
     CACHE_SERVER = "cache-server"
     ROUTER = "router"
+    VALKEY = "valkey"
 
 
-_SUFFIX = {Component.ENGINE: "engine", Component.CACHE_SERVER: "cache", Component.ROUTER: "router"}
+_SUFFIX = {
+    Component.ENGINE: "engine",
+    Component.CACHE_SERVER: "cache",
+    Component.ROUTER: "router",
+    Component.VALKEY: "valkey",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,18 @@ class Target:
     @property
     def components(self) -> tuple[Component, ...]:
         """The kinds of pods that this service has."""
-        beside = self.spec.cache.topology is Topology.PER_ENGINE
-        return tuple(kind for kind in Component if not (beside and kind is Component.CACHE_SERVER))
+        absent = set()
+        if self.spec.cache.topology is Topology.PER_ENGINE:
+            absent.add(Component.CACHE_SERVER)
+        if self.managed_valkey is None:
+            absent.add(Component.VALKEY)
+        return tuple(kind for kind in Component if kind not in absent)
+
+    @property
+    def managed_valkey(self) -> ManagedValkey | None:
+        """The Valkey that the service runs itself, if it has one."""
+        l2 = self.spec.cache.l2
+        return l2.valkey.managed if l2 and l2.valkey else None
 
     @property
     def engine_image(self) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmcache_operator.api.conditions import Reason
 
 Json = dict[str, Any]
+VALKEY_IMAGE = "docker.io/valkey/valkey:8.1.4"
 Kind = tuple[str, str]
 """apiVersion and kind."""
 
@@ -73,10 +74,15 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the cluster should hold: objects to apply, in order, and objects to delete."""
+    """What the cluster should hold: objects to apply, in order, and objects to delete.
+
+    `secrets` are to be there, with any content: whoever creates one makes up a value for each empty key, and nobody
+    ever reads or changes it again.
+    """
 
     apply: tuple[Json, ...]
     prune: tuple[Json, ...]
+    secrets: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +163,15 @@ class CacheSample:
             self.evicted_chunks, self.written_chunks, self.lookups, self.unknown_lookups,
             self.asked, self.found, self.lost_events,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class L2Sample:
+    """What the guard beside one LMCache server says of the store behind it, in its own words."""
+
+    at: float
+    state: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +269,7 @@ class Settings:
     engine_image: str
     cache_server_image: str
     router_image: str
+    valkey_image: str = VALKEY_IMAGE
     operator_namespace: str = "llmcache-system"
     operator_labels: tuple[tuple[str, str], ...] = (("app.kubernetes.io/name", "llmcache-operator"),)
     scraper_namespace: str | None = None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from llmcache_operator.core.counts import RouterSample
-    from llmcache_operator.core.values import CacheSample, EngineSample, ScrapeFailure, SelfTestResult
+    from llmcache_operator.core.values import CacheSample, EngineSample, L2Sample, ScrapeFailure, SelfTestResult
 
 S = TypeVar("S", bound=Sample)
 
@@ -76,6 +76,7 @@ class Measurement:
     engines: Mapping[str, tuple[EngineSample, ...]] = field(default_factory=dict)
     caches: Mapping[str, tuple[CacheSample, ...]] = field(default_factory=dict)
     routers: Mapping[str, tuple[RouterSample, ...]] = field(default_factory=dict)
+    l2: Mapping[str, L2Sample] = field(default_factory=dict)
     failures: Mapping[str, ScrapeFailure] = field(default_factory=dict)
     own: tuple[OwnRequest, ...] = ()
     self_test: SelfTestResult | None = None
@@ -107,6 +108,10 @@ class Measurement:
         routers = {**self.routers, sample.pod_uid: (*self.routers.get(sample.pod_uid, ()), sample)}
         return replace(self, routers=routers, failures=_without(self.failures, sample.pod))
 
+    def with_l2(self, sample: L2Sample, server: str) -> Measurement:
+        """Replace what is known of the store behind an LMCache server."""
+        return replace(self, l2={**self.l2, server: sample})
+
     def with_failure(self, failure: ScrapeFailure) -> Measurement:
         """Remember why a pod could not be measured."""
         return replace(self, failures={**self.failures, failure.pod: failure})
@@ -131,6 +136,7 @@ class Measurement:
             engines=_recent(self.engines, since),
             caches=_recent(self.caches, since),
             routers=_recent(self.routers, since),
+            l2={name: sample for name, sample in self.l2.items() if sample.at >= since},
             failures={pod: failure for pod, failure in self.failures.items() if pod in pods},
             # Counting begins with a sample from before the window, so requests from before it still matter.
             own=tuple(request for request in self.own if request.until >= since - window),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 REFUSAL_PAUSE = 15.0
 """Seconds before a refused child is tried again unchanged: people mend quotas and permissions."""
+
+SECRET_PAUSE = 600.0
+"""Seconds after which it is made sure again that a Secret is there: nobody tells of Secrets that are not watched."""
 
 PATIENCE = 3
 """Failures in a row of one child before it is reported: a hiccup is nobody's business."""
@@ -58,13 +62,32 @@ class Application:
         Pruning waits for the rest, so that what still works goes only once its successor stands.
         Raises `RetryLaterError` when the API server can't be worked with now, `NamespaceGoneError`.
         """
-        planned = {ref_of(obj) for obj in plan.apply}
+        planned = {ref_of(obj) for obj in (*plan.apply, *plan.secrets)}
         self.memory.refused = {ref: entry for ref, entry in self.memory.refused.items() if ref in planned}
+        for secret in plan.secrets:
+            await self._make_sure_of(secret)
         for desired in plan.apply:
             await self._bring(desired, live.get(ref_of(desired)))
         if not self.rejections and self.retry is None:
             for leftover in plan.prune:
                 await self._prune(leftover)
+
+    async def _make_sure_of(self, secret: Json) -> None:
+        """Create a Secret with a random value for each of its keys, unless one of its name is there.
+
+        The operator may create Secrets and may not read, change or delete any, so what is there stays as it is.
+        """
+        ref = ref_of(secret)
+        if self.now - self.memory.there.get(ref, 0.0) < SECRET_PAUSE:
+            return
+        values = {key: secrets.token_hex(24) for key in secret["stringData"]}
+        try:
+            await self.cluster.create({**secret, "stringData": values})
+        except ApiError as error:
+            if error.code != 409:
+                self._note_failure(ref, "", error)
+                return
+        self.memory.there[ref] = self.now
 
     async def _bring(self, desired: Json, live: Json | None) -> None:
         ref, wanted = ref_of(desired), fingerprint(desired)

@@ -35,6 +35,7 @@ PLURALS = {
     ("apps/v1", "StatefulSet"): "statefulsets",
     ("v1", "ConfigMap"): "configmaps",
     ("v1", "Pod"): "pods",
+    ("v1", "Secret"): "secrets",
     ("v1", "Service"): "services",
     ("v1", "ServiceAccount"): "serviceaccounts",
     ("rbac.authorization.k8s.io/v1", "Role"): "roles",
@@ -67,6 +68,9 @@ class Cluster(Protocol):
 
     async def apply_status(self, resource: Json, status: Json) -> Json:
         """Server-side apply of `/status`, forced, as `STATUS_MANAGER`, to this very object (by UID)."""
+
+    async def create(self, obj: Json) -> None:
+        """Create an object; 409 when one of its name exists."""
 
     async def delete(self, obj: Json) -> None:
         """Delete exactly this object (by UID), its dependents in the background; absent is fine."""
@@ -139,6 +143,12 @@ class HttpCluster:
         }
         query = {"fieldManager": STATUS_MANAGER, "force": "true"}
         return await self._call("PATCH", path_to(resource) + "/status", body, query=query, content_type=_APPLY)
+
+    async def create(self, obj: Json) -> None:
+        """See `Cluster`."""
+        await self._admit()
+        path = path_of(obj["apiVersion"], obj["kind"], obj["metadata"]["namespace"])
+        await self._call("POST", path, obj, query={"fieldManager": CHILD_MANAGER})
 
     async def delete(self, obj: Json) -> None:
         """See `Cluster`."""

@@ -68,6 +68,8 @@ class Memory:
     refused: dict[ObjectRef, Refused] = field(default_factory=dict)
     stumbles: dict[ObjectRef, int] = field(default_factory=dict)
     deleted: dict[str, float] = field(default_factory=dict)
+    there: dict[ObjectRef, float] = field(default_factory=dict)
+    """Secrets that were there when somebody last looked, and when that was."""
     written: Json | None = None
     written_at: float = 0.0
     over: bool = False

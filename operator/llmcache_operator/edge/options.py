@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.values import Settings
+from llmcache_operator.core.values import VALKEY_IMAGE, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +44,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Optio
         engine_image=found.engine_image,
         cache_server_image=found.cache_server_image,
         router_image=found.router_image,
+        valkey_image=found.valkey_image,
         operator_namespace=found.operator_namespace,
         scraper_namespace=found.scraper_namespace or None,
         pod_monitors=found.pod_monitors == "Auto",
@@ -69,6 +70,11 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llmcache-operator", description="Runs LLMCacheServices.")
     for flag, (variable, what) in IMAGES.items():
         parser.add_argument(flag, default=environ.get(variable), help=f"{what} (env {variable})")
+    parser.add_argument(
+        "--valkey-image",
+        default=environ.get("LLMCACHE_VALKEY_IMAGE") or VALKEY_IMAGE,
+        help="image with Valkey or Redis, for caches that ask for one (env LLMCACHE_VALKEY_IMAGE)",
+    )
     parser.add_argument(
         "--image-pull-policy",
         default=environ.get("LLMCACHE_IMAGE_PULL_POLICY", "IfNotPresent"),

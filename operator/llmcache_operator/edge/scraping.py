@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from llmcache_operator.core.l2 import l2_sample
 from llmcache_operator.core.parse import DEFAULT_CHUNK, cache_sample, engine_sample, router_sample, version
-from llmcache_operator.core.sidecar import cache_server_name, server_beside
+from llmcache_operator.core.sidecar import GUARD, cache_server_name, server_beside, sidecar
 from llmcache_operator.core.values import Json, ScrapeFailure, ServiceKey
 from llmcache_operator.core.window import Measurement
 from llmcache_operator.edge.fetching import AT_ONCE, FetchError, client, fetch
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from llmcache_operator.edge.workqueue import WorkQueue
 
 COMPONENT = "app.kubernetes.io/component"
-ENGINE, CACHE_SERVER, ROUTER = "engine", "cache-server", "router"
-PORTS = {ENGINE: 8000, CACHE_SERVER: 8080, ROUTER: 9090}
+ENGINE, CACHE_SERVER, ROUTER, L2 = "engine", "cache-server", "router", "l2"
+PORTS = {ENGINE: 8000, CACHE_SERVER: 8080, ROUTER: 9090, L2: 9091}
 
 Fold = Callable[[Measurement], Measurement]
 
@@ -115,6 +116,9 @@ class Scraper:
     async def _sample(self, http: httpx.AsyncClient, pod: Json, component: str, chunk: int) -> Fold:
         base = address(pod, component)
         name, uid = _name(pod, component), pod["metadata"]["uid"]
+        if component == L2:
+            l2 = l2_sample(self.clock(), await fetch(http, f"{base}/state"))
+            return lambda measurement: measurement.with_l2(l2, name)
         text = await fetch(http, f"{base}/metrics")
         at = self.clock()
         if component == ENGINE:
@@ -163,7 +167,8 @@ def measurable(pod: Json) -> list[str]:
     if component not in PORTS or pod["metadata"].get("deletionTimestamp") or not (pod.get("status") or {}).get("podIP"):
         return []
     found = [component] if _container(pod, component).get("started") else []
-    return [*found, CACHE_SERVER] if server_beside(pod).get("started") else found
+    beside = {CACHE_SERVER: server_beside(pod), L2: sidecar(pod, GUARD)}
+    return [*found, *(name for name, status in beside.items() if status.get("started"))]
 
 
 def restarts(pod: Json) -> int:
@@ -179,7 +184,7 @@ def address(pod: Json, component: str) -> str:
 
 
 def _name(pod: Json, component: str) -> str:
-    return cache_server_name(pod) if component == CACHE_SERVER else str(pod["metadata"]["name"])
+    return cache_server_name(pod) if component in (CACHE_SERVER, L2) else str(pod["metadata"]["name"])
 
 
 def _container(pod: Json, name: str) -> Json:

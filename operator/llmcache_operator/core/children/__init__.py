@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.children import budget, engine, inference_pool, monitoring, network, router, router_access
+from llmcache_operator.core.children import (
+    budget,
+    engine,
+    inference_pool,
+    monitoring,
+    network,
+    router,
+    router_access,
+    valkey,
+)
 from llmcache_operator.core.children.topology import topology_of
 
 if TYPE_CHECKING:
     from llmcache_operator.core.target import Target
     from llmcache_operator.core.values import Json
 
-__all__ = ["build"]
+__all__ = ["build", "secrets"]
 
 
 def build(target: Target, live_engine: Json | None) -> tuple[Json, ...]:
@@ -23,6 +32,7 @@ def build(target: Target, live_engine: Json | None) -> tuple[Json, ...]:
     return (
         *router_access.build(target),
         *network.build(target),
+        *valkey.build(target),
         *topology.children(target),
         *engine.build(target, topology.engine_parts(target), live_engine),
         *router.build(target),
@@ -30,3 +40,8 @@ def build(target: Target, live_engine: Json | None) -> tuple[Json, ...]:
         *budget.build(target),
         *monitoring.build(target),
     )
+
+
+def secrets(target: Target) -> tuple[Json, ...]:
+    """Return the Secrets that have to be there, without their content."""
+    return valkey.secret(target)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmcache_operator.core.children import l2
 from llmcache_operator.core.children.per_engine import HTTP_PORT_NAME
 from llmcache_operator.core.target import SERVICE_LABEL, Component, Target
 
@@ -23,15 +24,18 @@ def build(target: Target) -> tuple[Json, ...]:
     settings = target.settings
     if not settings.pod_monitors or POD_MONITOR not in settings.optional_kinds:
         return ()
-    return tuple(_monitor(target, component) for component in target.components)
+    return tuple(_monitor(target, component) for component in target.components if component in _PORTS)
 
 
 def _monitor(target: Target, component: Component) -> Json:
     metadata = target.metadata(component)
     metadata["labels"] = dict(target.settings.pod_monitor_labels) | metadata["labels"]
     endpoints = [_endpoint(component, _PORTS[component])]
-    if component is Component.ENGINE and Component.CACHE_SERVER not in target.components:
+    beside = Component.CACHE_SERVER not in target.components
+    if component is Component.ENGINE and beside:
         endpoints.append(_endpoint(Component.CACHE_SERVER, HTTP_PORT_NAME))
+    if component is (Component.ENGINE if beside else Component.CACHE_SERVER) and l2.parts(target).sidecars:
+        endpoints.append(_endpoint(Component.CACHE_SERVER, l2.GUARD_HTTP_PORT_NAME))
     return {
         "apiVersion": POD_MONITOR[0],
         "kind": POD_MONITOR[1],

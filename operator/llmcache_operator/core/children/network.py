@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmcache_operator.api.fields import Switch
-from llmcache_operator.core.children import engine, router, server
+from llmcache_operator.core.children import engine, l2, router, server, valkey
 from llmcache_operator.core.children.front_end import front_end, is_picker
 from llmcache_operator.core.target import Component, Target
 
@@ -27,8 +27,10 @@ def build(target: Target) -> tuple[Json, ...]:
     watchers = _watchers(target)
     engines, routers = _pods(target, Component.ENGINE), _pods(target, Component.ROUTER)
     clients = _namespace(target.spec.router.gateway_namespace)
-    watched = [_allow(watchers, server.HTTP_PORT)]
     beside = Component.CACHE_SERVER not in target.components
+    guarded = [_allow(watchers, l2.GUARD_HTTP_PORT)] if l2.parts(target).sidecars else []
+    watched = [_allow(watchers, server.HTTP_PORT), *guarded]
+    servers = engines if beside else _pods(target, Component.CACHE_SERVER)
     ingress = {
         Component.CACHE_SERVER: [_allow([engines], server.MP_PORT), *watched],
         Component.ENGINE: [
@@ -37,6 +39,7 @@ def build(target: Target) -> tuple[Json, ...]:
             *(watched if beside else []),
         ],
         Component.ROUTER: [_allow(clients, front_end(target).port), _allow(watchers, router.PRIVATE_PORT)],
+        Component.VALKEY: [_allow([servers], valkey.PORT)],
     }
     return tuple(_policy(target, component, ingress[component]) for component in target.components)
 

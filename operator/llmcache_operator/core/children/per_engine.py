@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.children import server
+from llmcache_operator.core.children import l2, server
 from llmcache_operator.core.children.parts import EngineParts
 from llmcache_operator.core.sizing import sizing
 
@@ -37,11 +37,12 @@ class PerEngine:
 
         Engines copy KV themselves, also on a GPU: the sidecar has none.
         """
+        behind = l2.parts(target)
         return EngineParts(
             server.LOOPBACK,
             {"lmcache.mp.mp_transfer_mode": "engine_driven"},
-            sidecars=(_sidecar(target),),
-            volumes=({"name": "cache-tmp", "emptyDir": {}},),
+            sidecars=(*behind.sidecars, _sidecar(target)),
+            volumes=({"name": "cache-tmp", "emptyDir": {}}, *behind.volumes),
             shared_memory=sizing(target.spec).server_bytes,
         )
 

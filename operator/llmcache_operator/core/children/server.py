@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.children import pods
+from llmcache_operator.core.children import l2, pods
 from llmcache_operator.core.quantity import GIBI, canonical, in_mebi
 from llmcache_operator.core.sizing import sizing
 
@@ -39,6 +39,7 @@ def arguments(target: Target, *, host: str, more: tuple[str, ...] = ()) -> list[
         *("--l1-size-gb", f"{sizing(target.spec).server_bytes / GIBI:.10g}"),
         *("--eviction-policy", "LRU", "--chunk-size", str(target.spec.cache.chunk_size)),
         *more,
+        *l2.parts(target).args,
     ]
 
 
@@ -53,19 +54,19 @@ def container(target: Target, args: list[str], *, http: str, tmp: str, mounts: t
         "LMCACHE_DISABLE_BANNER": "1",
         "DO_NOT_TRACK": "1",
     }
-    cpu = canonical(target.spec.cache.cpu)
+    cpu, behind = canonical(target.spec.cache.cpu), l2.parts(target)
     return {
         "name": NAME,
         "image": target.cache_server_image,
         "imagePullPolicy": target.settings.image_pull_policy,
         "command": ["lmcache", "server"],
         "args": args,
-        "env": pods.environment(own, target.spec.cache.env),
+        "env": [*pods.environment(own, target.spec.cache.env), *behind.env],
         "ports": [pods.port(http, HTTP_PORT)],
         "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}},
         "securityContext": pods.container_security(read_only_root=True),
         "startupProbe": pods.http_probe("/healthcheck", http, period=1, failures=300),
         "livenessProbe": pods.http_probe("/healthcheck", http, period=10, failures=6, timeout=10),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [{"name": tmp, "mountPath": "/tmp"}, *mounts],  # noqa: S108 - likewise
+        "volumeMounts": [{"name": tmp, "mountPath": "/tmp"}, *mounts, *behind.mounts],  # noqa: S108 - likewise
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.children import pods, server
+from llmcache_operator.core.children import l2, pods, server
 from llmcache_operator.core.children.parts import EngineParts
 from llmcache_operator.core.target import Component, Target
 
@@ -30,7 +30,10 @@ class Shared:
 
 
 def _stateful_set(target: Target) -> Json:
-    spec: Json = {"containers": [_container(target)], "volumes": [{"name": "tmp", "emptyDir": {}}]}
+    behind = l2.parts(target)
+    spec: Json = {"containers": [_container(target)], "volumes": [{"name": "tmp", "emptyDir": {}}, *behind.volumes]}
+    if behind.sidecars:
+        spec["initContainers"] = list(behind.sidecars)
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",

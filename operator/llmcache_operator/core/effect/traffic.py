@@ -12,7 +12,8 @@ from llmcache_operator.core.effect.evidence import ENOUGH_REQUESTS, SAME_SCRAPE,
 from llmcache_operator.core.effect.reload import UNKNOWNS, costs
 from llmcache_operator.core.effect.words import count, percent, size, span
 from llmcache_operator.core.growth import restarted
-from llmcache_operator.core.quantity import GIBI, to_bytes
+from llmcache_operator.core.quantity import GIBI
+from llmcache_operator.core.sizing import sizing
 
 if TYPE_CHECKING:
     from llmcache_operator.core.effect.evidence import Evidence, Traffic
@@ -193,7 +194,7 @@ def _more_memory(evidence: Evidence) -> str:
     """Advise a size: what was written in the window would all have been held by it."""
     now = [sample for sample in evidence.caches.values() if sample.objects]
     held, used = sum(sample.objects or 0 for sample in now), sum(sample.used_bytes for sample in now)
-    have = to_bytes(evidence.target.spec.cache.memory)
+    have = sizing(evidence.target.spec).server_bytes
     if not held:
         return "Raise spec.cache.memory, or add spec.cache.l2."
     written = evidence.window.caches.written_chunks * used / held / max(1, len(evidence.caches))

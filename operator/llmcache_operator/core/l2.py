@@ -1,0 +1,60 @@
+"""How the tier behind the LMCache servers is, as the guards beside them tell."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from llmcache_operator.api.conditions import ConditionType, Reason
+from llmcache_operator.core.conditions import Verdict
+from llmcache_operator.core.values import L2Sample
+
+if TYPE_CHECKING:
+    from llmcache_operator.core.target import Target
+    from llmcache_operator.core.window import Measurement
+
+PATIENCE_SCRAPES = 3
+# The states of llmcache_runtime.l2guard, what they mean here, and what to do.
+_TROUBLE = {
+    "Unreachable": (Reason.L2_UNREACHABLE, "See whether it runs and whether a NetworkPolicy is in the way"),
+    "AuthenticationFailed": (
+        Reason.L2_AUTHENTICATION_FAILED,
+        "Correct user name and Secret, then restart the pods that read it at their start",
+    ),
+    "Full": (Reason.L2_FULL, "Give it more memory, or let it evict: maxmemory-policy allkeys-lru"),
+    "Slow": (Reason.L2_SLOW, "Bring it nearer, or give it more CPU"),
+    "Refusing": (Reason.L2_REFUSING, "Its own words say why"),
+}
+
+
+def l2_sample(at: float, text: str) -> L2Sample:
+    """Return what a guard answers at /state. Raises ValueError when it can't be read."""
+    try:
+        found = json.loads(text)
+        return L2Sample(at, str(found["state"]), str(found["detail"])[:300])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"/state can't be read: {error!r}") from error
+
+
+def l2_verdict(target: Target, measurement: Measurement, now: float) -> Verdict | None:
+    """Return how the Valkey of a service is, or None where it has none. The worst that a guard tells counts."""
+    l2 = target.spec.cache.l2
+    if l2 is None or l2.valkey is None:
+        return None
+    patience = PATIENCE_SCRAPES * target.settings.scrape_interval
+    fresh = {name: sample for name, sample in sorted(measurement.l2.items()) if sample.at > now - patience}
+    kind = ConditionType.L2_READY
+    for state, (reason, advice) in _TROUBLE.items():
+        told = [(name, sample) for name, sample in fresh.items() if sample.state == state]
+        if told:
+            name, sample = told[0]
+            text = (
+                f"{len(told)} of {len(fresh)} LMCache servers can't use Valkey. {name}: {sample.detail}. {advice}. "
+                "Engines serve on without it"
+            )
+            return Verdict(kind, status=False, reason=reason, message=text)
+    well = sum(sample.state == "Ok" for sample in fresh.values())
+    if not fresh or well < len(fresh):
+        text = f"{well} of {len(fresh)} LMCache servers have found Valkey so far"
+        return Verdict(kind, status=None, reason=Reason.NOT_SAMPLED_YET, message=text)
+    return Verdict(kind, status=True, reason=Reason.AVAILABLE, message=f"{well} of {well} LMCache servers use Valkey")

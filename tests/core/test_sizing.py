@@ -1,0 +1,115 @@
+"""Sizes in bytes and tokens: the arithmetic, and what can't be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmcache_operator.core.reconcile import decide
+from llmcache_operator.core.sizing import SERVER_FILL, problem, sizing, token_bytes
+from llmcache_operator.core.target import Component
+from llmcache_operator.core.values import Observed
+from tests.core.samples import MODEL, SETTINGS, main_container, planned, resource, target
+
+GIB = 1 << 30
+LLAMA_8B = {"layers": 32, "heads": 8, "headDim": 128}
+SMOLLM2 = {"layers": 30, "heads": 3, "headDim": 64}
+DEEPSEEK_V3 = {"layers": 61, "heads": 1, "headDim": 576, "planes": 1}
+
+
+def spec(shape: dict[str, Any] = LLAMA_8B, **parts: Any) -> Any:
+    return target(model=MODEL | {"kv": shape}, **parts).spec
+
+
+@pytest.mark.parametrize(
+    ("shape", "engine", "size"),
+    [
+        (LLAMA_8B, {}, 131_072),
+        (SMOLLM2, {}, 23_040),
+        (DEEPSEEK_V3, {"tensorParallelSize": 8}, 70_272),
+        (LLAMA_8B | {"dtype": "fp8"}, {}, 65_536),
+        (LLAMA_8B, {"tensorParallelSize": 16}, 262_144),
+    ],
+)
+def test_a_tokens_kv_follows_from_the_models_shape(shape: dict[str, Any], engine: dict[str, Any], size: int) -> None:
+    assert token_bytes(spec(shape, engine=engine)) == size
+
+
+def test_without_the_shape_only_bytes_are_known() -> None:
+    plain = sizing(target().spec)
+
+    assert (plain.server_bytes, plain.tokens, plain.token_bytes) == (4 * GIB, None, None)
+    assert plain.kv_bytes == int(4 * GIB * SERVER_FILL)
+
+
+@pytest.mark.parametrize("capacity", [{"tokens": "2M"}, {"tokens": 2_000_000}, {"users": 100, "tokensPerUser": "20k"}])
+def test_a_capacity_is_what_a_server_holds_before_it_evicts(capacity: dict[str, Any]) -> None:
+    sizes = sizing(spec(cache={"capacity": capacity}))
+
+    assert sizes.server_bytes * SERVER_FILL >= 2_000_000 * 131_072
+    assert sizes.tokens is not None
+    assert 2_000_000 <= sizes.tokens < 2_000_100
+
+
+def test_engines_with_a_server_each_divide_what_they_do_not_share() -> None:
+    cache = {"topology": "PerEngine", "capacity": {"tokens": "1M"}}
+    four = sizing(spec(engine={"replicas": 4}, cache=cache))
+    unknown = sizing(spec(cache=cache))
+
+    assert four.servers == 4
+    assert four.server_bytes == pytest.approx(unknown.server_bytes / 4, rel=1e-3)
+    assert unknown.servers == 1, "an autoscaler may leave one"
+
+
+def test_a_valkey_without_a_size_of_its_own_holds_the_capacity() -> None:
+    cache = {"topology": "PerEngine", "capacity": {"tokens": "1M"}, "l2": {"valkey": {"managed": {}}}}
+    plain = sizing(spec(cache=cache))
+    small = sizing(spec(cache=cache | {"l2": cache["l2"] | {"compression": "FP8"}}))
+
+    assert plain.valkey_bytes is not None
+    assert small.valkey_bytes is not None
+    assert plain.valkey_bytes >= 1_000_000 * 131_072
+    assert small.valkey_bytes == pytest.approx(plain.valkey_bytes / 2, rel=1e-3)
+    assert plain.tokens is not None
+    assert plain.tokens >= 1_000_000
+
+
+def test_what_can_not_hold_one_prompt_is_refused_with_the_arithmetic() -> None:
+    service = resource(model=MODEL | {"kv": LLAMA_8B}, engine={"maxModelLen": 131_072}, cache={"memory": "8Gi"})
+    decision = decide(Observed(service), SETTINGS)
+
+    assert decision.plan.apply == ()
+    assert decision.error is not None
+    for part in ("8.00 GiB", "131,072 bytes a token", "52,428 tokens", "maxModelLen = 131,072", "20.00 GiB"):
+        assert part in decision.error
+
+
+def test_more_than_any_machine_has_is_refused() -> None:
+    assert "64Ti" in str(problem(spec(cache={"capacity": {"tokens": "1P"}})))
+
+
+def test_the_servers_pod_follows_from_the_capacity() -> None:
+    made = planned(model=MODEL | {"kv": SMOLLM2}, cache={"capacity": {"users": 12, "tokensPerUser": "4k"}})
+    server = main_container(made, Component.CACHE_SERVER)
+    size = float(server["args"][server["args"].index("--l1-size-gb") + 1])
+
+    assert size * GIB * SERVER_FILL >= 48_000 * 23_040
+    assert server["resources"]["limits"]["memory"].endswith("Mi")
+
+
+@given(
+    st.integers(1_000, 10**8),
+    st.integers(1, 64),
+    st.sampled_from(["Shared", "PerEngine"]),
+    st.booleans(),
+)
+def test_whatever_is_asked_for_fits_in(tokens: int, replicas: int, topology: str, valkey: bool) -> None:  # noqa: FBT001
+    l2 = {"l2": {"valkey": {"managed": {}}}} if valkey else {}
+    cache = {"topology": topology, "capacity": {"tokens": tokens}} | l2
+    sizes = sizing(spec(engine={"replicas": replicas}, cache=cache))
+
+    assert sizes.tokens is not None
+    assert sizes.tokens >= tokens
