@@ -115,7 +115,7 @@ class CacheSpec(Model):
         Switch,
         Field(
             description=(
-                "Enabled: the operator tries whether engines find and understand each other's KV, with two short "
+                "Enabled: the operator tries whether engines find and understand each other's KV, with three short "
                 "prompts per engine after a rollout and then every few hours, while no request waits there. The "
                 "condition CacheSharingVerified tells the result."
             )

@@ -1,7 +1,7 @@
 """What the self-test asks of engines, and what their answers mean.
 
 One engine (the writer) computes a fresh prompt and stores its KV; another (the reader) is asked the same. The reader
-must take the prompt's chunk from the cache, and its answer must be the one that it would have computed itself.
+must take the prompt's chunk from the cache, and its answer must be the one that it computes itself without.
 """
 
 from __future__ import annotations

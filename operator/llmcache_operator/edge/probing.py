@@ -89,9 +89,11 @@ class Prober:
     async def _judged(
         self, reader: Json, tokens: Sequence[int], reference: Answer, shared: Answer, names: tuple[str, str]
     ) -> PairFinding:
-        """Judge an answer from the cache by the writer's, and where these differ by what the reader computes itself."""
-        if probe.same(reference, shared):
-            return PairFinding(*names, Reason.VERIFIED)
+        """Judge an answer from the cache by what the reader computes itself.
+
+        The writer's answer would not do: an engine of other weights, given most of a prompt's KV, answers much as the
+        one that computed it (measured).
+        """
         alone = (await self._ask(reader, tokens, probe.CONTROL_SALT)).answer
         if probe.same(alone, shared):
             return PairFinding(*names, Reason.VERIFIED)
