@@ -92,8 +92,7 @@ class Fleet:
 @asynccontextmanager
 async def cache_server(monkeypatch: pytest.MonkeyPatch, tier: Lru) -> AsyncIterator[Json]:
     async def metrics(_: web.Request) -> web.Response:
-        lines = [f'lmcache_mp_l1_write_chunks_total{{cache_salt="{salt}"}} {tier.count()}.0' for salt in ("", "x")]
-        lines += ["lmcache_mp_l1_usage_ratio 0.1", "lmcache_mp_l1_memory_usage_bytes 1"]
+        lines = [f'lmcache_mp_l1_write_chunks_total{{cache_salt="{salt}"}} {n}' for salt, n in tier.stored.items()]
         return web.Response(text="\n".join(lines) + "\n")
 
     app = web.Application()

@@ -7,7 +7,7 @@ the shared tier holds; prefills of an engine go one after another. Metric names 
 import asyncio
 import hashlib
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -37,6 +37,8 @@ class Lru:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._items: OrderedDict[bytes, str] = OrderedDict()
+        self.stored: Counter[str] = Counter()
+        """Chunks that engines stored, by their salt."""
 
     def matched(self, chain: list[bytes]) -> int:
         """Count leading items that are held."""
@@ -52,10 +54,6 @@ class Lru:
             self._items.move_to_end(item)
         while len(self._items) > self._capacity:
             self._items.popitem(last=False)
-
-    def count(self) -> int:
-        """Count what is held."""
-        return len(self._items)
 
     def kv(self, item: bytes) -> str:
         """Tell whose KV an item carries."""
@@ -155,7 +153,7 @@ class Engine:
                 await asyncio.sleep(factor * (compute / self.speeds.prefill + external / self.speeds.reload))
                 kv = self.shared.kv(chunks[0]) if self.shared and external else self.weights
                 self._cache.touch(blocks)
-                self._store(chunks)
+                self._store(chunks, salt)
         finally:
             self.waiting -= 1
         if self.fault is not Fault.STUCK:
@@ -165,13 +163,19 @@ class Engine:
         self.ttft_count += 1
         return Prefilled(tokens, local + external, f"{text}|{self.weights}|{kv}|{self.accent}")
 
-    def _store(self, chunks: list[bytes]) -> None:
-        if self.shared and self.fault is not Fault.STORES_NOTHING:
-            kv = "garbage" if self.fault is Fault.SPOILS_KV else self.weights
-            if self.store_delay:
-                asyncio.get_running_loop().call_later(self.store_delay, self.shared.touch, chunks, kv)
-            else:
-                self.shared.touch(chunks, kv)
+    def _store(self, chunks: list[bytes], salt: str) -> None:
+        shared, kv = self.shared, "garbage" if self.fault is Fault.SPOILS_KV else self.weights
+        if shared is None or self.fault is Fault.STORES_NOTHING:
+            return
+
+        def arrive() -> None:
+            shared.stored[salt] += len(chunks) - shared.matched(chunks)
+            shared.touch(chunks, kv)
+
+        if self.store_delay:
+            asyncio.get_running_loop().call_later(self.store_delay, arrive)
+        else:
+            arrive()
 
     def external_queries(self) -> int:
         """Count the tokens asked of the shared tier; none without one."""

@@ -65,4 +65,4 @@ def _told(findings: Sequence[PairFinding]) -> str:
     common = sorted(name for name, count in seen.items() if count == len(findings))
     if len(common) == 1:
         return f"{first.detail} All {len(findings)} pairs that fail have {common[0]} in them: look at this pod first."
-    return f"{first.detail} The same goes for {len(others)} more pairs of engines."
+    return f"{first.detail} The same goes for {len(others)} more {'pairs' if others[1:] else 'pair'} of engines."

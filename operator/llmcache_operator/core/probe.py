@@ -11,6 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmcache_operator.core.exposition import maybe, series
+from llmcache_operator.core.parse import WRITTEN
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -123,3 +126,11 @@ def counted(before: EngineSample, after: EngineSample, tokens: int) -> bool:
         + (after.server_hits - before.server_hits)
     )
     return moved >= tokens
+
+
+def stored(metrics: str) -> int:
+    """Return how many chunks an LMCache server has stored that were computed without a salt.
+
+    Raises ValueError when its metrics can't be read.
+    """
+    return maybe(series(metrics, (WRITTEN,)), WRITTEN, cache_salt="") or 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llmcache_operator.api.conditions import Reason
 from llmcache_operator.core import probe
 from llmcache_operator.core.conclusion import PairFinding, is_enough, ring
-from llmcache_operator.core.parse import cache_sample, engine_sample
+from llmcache_operator.core.parse import engine_sample
 from llmcache_operator.core.window import OwnRequest, Tokens
 from llmcache_operator.edge.fetching import FetchError, fetch, post
 from llmcache_operator.edge.scraping import CACHE_SERVER, ENGINE, address
@@ -142,7 +142,7 @@ class Prober:
         """Return how many chunks the LMCache servers have stored, or None where that can't be known."""
         try:
             texts = [await fetch(self.http, f"{address(pod, CACHE_SERVER)}/metrics") for pod in self.test.servers]
-            return sum(cache_sample(self.clock(), text).written_chunks for text in texts)
+            return sum(probe.stored(text) for text in texts)
         except (FetchError, ValueError):
             return None
 
