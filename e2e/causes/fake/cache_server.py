@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 10 << 20
 REAP_SECONDS = 120.0
 """Without a ping, after which a registration is dropped (lmcache's --worker-reap-timeout-seconds)."""
 
@@ -35,9 +35,9 @@ class Asker:
 
 @dataclass
 class CacheServer:
-    """One server. `capacity` is in chunks of `chunk_tokens` tokens."""
+    """One server. `capacity` is in chunks of `chunk_tokens` tokens; by default they fill the 4 GiB of the spec."""
 
-    capacity: int = 4096
+    capacity: int = 409
     chunk_tokens: int = 256
     version: str = "0.5.6"
     up: bool = True

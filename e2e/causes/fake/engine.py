@@ -64,7 +64,6 @@ class Engine:
         self.server.unregister(self.instance)
         self.instance = uuid.uuid4().int & ((1 << 63) - 1)
         self._cache = Lru(self.cache_tokens // self.block_tokens)
-        self._prefill = asyncio.Lock()
         self.metrics = EngineMetrics(self.model, self.block_tokens, self.cache_tokens, self.cache_dtype)
         self._frozen_text = ""
 
@@ -79,18 +78,17 @@ class Engine:
             self.server.ping(self.instance, self.root, self.block_tokens, self.world_size)
 
     async def ask(self, text: str, salt: str = "") -> Answer:
-        """Take a prompt in; takes the time that this costs. Nothing is shared between salts."""
+        """Take a prompt in; takes the time that this costs, which no other request adds to.
+
+        Nothing is shared between salts.
+        """
         metrics, begun = self.metrics, time.monotonic()
-        metrics.waiting.inc()
-        async with self._prefill:
-            metrics.waiting.dec()
-            started = time.monotonic()
-            with metrics.running.track_inprogress():
-                sources = self._take(text, salt)
-                await asyncio.sleep(sources[0] / self.speeds.prefill + sources[2] / self.speeds.reload)
-        metrics.queue.observe(started - begun)
-        metrics.prefill.observe(time.monotonic() - started)
-        metrics.first_token.observe(time.monotonic() - begun)
+        with metrics.running.track_inprogress():
+            sources = self._take(text, salt)
+            await asyncio.sleep(sources[0] / self.speeds.prefill + sources[2] / self.speeds.reload)
+        seconds = time.monotonic() - begun
+        for family in (metrics.prefill, metrics.first_token):
+            family.observe(seconds)
         self._count(sources)
         return Answer(sources, self._top(text, wrong=self.wrong_kv and sources[2] > 0))
 

@@ -38,7 +38,6 @@ class EngineMetrics:
         self.computed_tokens = self._histogram("request_prefill_kv_computed_tokens", TOKENS)
         self.first_token = self._histogram("time_to_first_token_seconds", FIRST_TOKEN)
         self.prefill = self._histogram("request_prefill_time_seconds", SECONDS)
-        self.queue = self._histogram("request_queue_time_seconds", SECONDS)
         self.look_ups = self._histogram("lmcache_mp_lookup_duration_seconds", LOOK_UP)
         config = {
             "engine": "0",

@@ -39,6 +39,11 @@ def _reached(fleet: Fleet) -> None:
         engine.reaches_server = True
 
 
+def _memory(fleet: Fleet, size: str, chunks: int) -> None:
+    fleet.restart_cache_server(capacity=chunks)
+    fleet.change({"cache": {"memory": size}})
+
+
 def _small_engines(fleet: Fleet) -> None:
     """Leave all reuse to the server."""
     fleet.engine_tokens = 3000
@@ -96,11 +101,11 @@ CAUSES: tuple[Cause[Fleet], ...] = (
     ),
     Cause(
         "Cache far too small",
-        "the server restarted with room for 12 chunks",
+        "`spec.cache.memory: 128Mi` for 8 conversations, and engines that hold one and a half",
         EFFECTIVE,
         "Evicting",
-        lambda fleet: fleet.restart_cache_server(capacity=12),
-        lambda fleet: fleet.restart_cache_server(capacity=4096),
+        lambda fleet: _memory(fleet, "128Mi", chunks=12),
+        lambda fleet: _memory(fleet, "4Gi", chunks=409),
         after=REFILLS,
         prepare=_small_engines,
     ),
