@@ -38,13 +38,15 @@ class Capacity(Model):
                 "give either tokens, or users and tokensPerUser",
             ),
             rule(
-                "!has(self.tokens) || (isQuantity(string(self.tokens)) && quantity(string(self.tokens)).sign() > 0)",
+                "!has(self.tokens) || "
+                "(isQuantity(string(self.tokens)) && quantity(string(self.tokens)).compareTo(quantity('0')) > 0)",
                 "must be a number of tokens, such as 2000000 or 2M",
                 path=".tokens",
             ),
             rule(
                 "!has(self.tokensPerUser) || "
-                "(isQuantity(string(self.tokensPerUser)) && quantity(string(self.tokensPerUser)).sign() > 0)",
+                "(isQuantity(string(self.tokensPerUser)) && "
+                "quantity(string(self.tokensPerUser)).compareTo(quantity('0')) > 0)",
                 "must be a number of tokens, such as 20000 or 20k",
                 path=".tokensPerUser",
             ),
