@@ -46,7 +46,7 @@ def relabeled(job: Json, labels: dict[str, str]) -> dict[str, str] | None:
     return {name: value for name, value in labels.items() if not name.startswith("__")}
 
 
-@pytest.mark.parametrize("component", Component)
+@pytest.mark.parametrize("component", [one for one in Component if one is not Component.VALKEY])
 def test_the_port_with_metrics_is_a_target_and_no_other_port_is(component: Component) -> None:
     monitor = find(MADE, "PodMonitor", component)
     [job] = scrape.config([monitor], Path("kubeconfig"), Path("rules"), every=5)["scrape_configs"]
