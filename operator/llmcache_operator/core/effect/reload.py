@@ -4,8 +4,9 @@ Times to first token are sums over requests, so least squares over the stretches
 
     seconds until first tokens = computed tokens x a + tokens from the server x b + requests x c
 
-vLLM counts a load from a KV connector partly as waiting and partly as prefill, so only the whole is of use. Stretches
-in which requests queued for room say nothing about costs and are left out.
+vLLM counts a load from a KV connector as waiting, so only the whole is of use. Stretches in which requests queued for
+room say nothing about costs and are left out. Where all requests are alike, no such sums can tell the parts apart;
+there the number of requests that wait for KV, seen at each scrape, says how long they wait (Little's law).
 """
 
 from __future__ import annotations
@@ -71,6 +72,26 @@ def _rows(samples: Sequence[EngineSample], since: float) -> Iterator[tuple[float
             after.served - before.served,
             after.busy - before.busy,
         )
+
+
+def waits(measurement: Measurement, since: float) -> Costs | None:
+    """Return the same from the requests that waited for KV at each scrape; its error is that of counting them."""
+    seconds = computed = reloaded = busy = 0.0
+    seen = looks = 0
+    for samples in measurement.engines.values():
+        kept = recent(samples, since)
+        for before, after in pairwise(kept):
+            if after.fetching is None or before.queued or after.queued or restarted(before, after):
+                continue
+            computed += after.computed - before.computed
+            reloaded += after.server_hits - before.server_hits
+            busy += after.busy - before.busy
+            seconds += after.fetching * (after.at - before.at)
+            seen, looks = seen + after.fetching, looks + 1
+    if not seen or min(computed, reloaded) < LEAST_TOKENS:
+        return None
+    reload = seconds / reloaded
+    return Costs(max(0.0, busy - seconds) / computed, reload, reload / sqrt(seen), computed, reloaded, looks)
 
 
 def _inverse(matrix: Matrix) -> Matrix | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from llmcache_operator.api.conditions import Reason
 from llmcache_operator.api.router import Policy
 from llmcache_operator.core.effect.evidence import ENOUGH_REQUESTS, SAME_SCRAPE, part
-from llmcache_operator.core.effect.reload import UNKNOWNS, costs
+from llmcache_operator.core.effect.reload import UNKNOWNS, costs, waits
 from llmcache_operator.core.effect.words import count, percent, size, span
 from llmcache_operator.core.growth import restarted
 from llmcache_operator.core.quantity import GIBI
@@ -32,6 +32,7 @@ RELOAD_FACTOR_LATELY = 2.0
 RELOAD_FACTOR = 1.25
 MANY_STRETCHES = 16
 RELOAD_ERRORS = 3.0
+WAIT_ERRORS = 2.0
 FEW_STRETCHES = 6
 """With few stretches, an error is itself not well known: 9 of them are asked for with 6 stretches, 3.5 with 40."""
 
@@ -142,12 +143,15 @@ def slower_than_prefill(evidence: Evidence) -> str | None:
     """Tell if a token from the server surely takes longer than computing it: lately by far, or all along."""
     if evidence.recent.server_share < NOTHING:
         return None
-    lately = costs(evidence.measurement, evidence.at - (RELOAD_STEPS - 0.5) * evidence.step)
+    since = evidence.at - (RELOAD_STEPS - 0.5) * evidence.step
+    lately, waited = costs(evidence.measurement, since), waits(evidence.measurement, since)
     found = lately if lately and _slow(lately, RELOAD_FACTOR_LATELY) else None
     if found is None and (lately is None or lately.reload >= RELOAD_FACTOR * lately.compute):
         all_along = costs(evidence.measurement, evidence.at - evidence.window.seconds)
         enough = all_along and all_along.stretches >= MANY_STRETCHES
         found = all_along if enough and all_along and _slow(all_along, RELOAD_FACTOR) else None
+    if found is None and waited and waited.reload - WAIT_ERRORS * waited.error >= RELOAD_FACTOR_LATELY * waited.compute:
+        found = waited
     if found is None:
         return None
     return (
