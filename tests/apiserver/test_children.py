@@ -79,7 +79,17 @@ PLAIN: Json = {"engine": {"replicas": 2}}
 EVERYTHING = with_all()
 
 
-@pytest.mark.parametrize("spec", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+PERSISTENT: Json = {"managed": {"persistence": {"size": "8Gi", "storageClassName": "fast"}}}
+EXTERNAL: Json = {"external": {"address": "valkey.infra:6379", "tls": {"caSecretRef": {"name": "ca"}}}}
+PER_ENGINE: Json = {"cache": {"topology": "PerEngine", "l2": {"valkey": PERSISTENT}}}
+NODE_LOCAL: Json = {
+    "engine": {"template": {"spec": {"nodeSelector": {"gpu": "h100"}, "runtimeClassName": "nvidia"}}},
+    "cache": {"topology": "NodeLocal", "l2": {"valkey": EXTERNAL, "s3": {"bucket": "kv-1", "region": "eu-west-1"}}},
+}
+SPECS = {"plain": PLAIN, "everything": EVERYTHING, "per engine": PER_ENGINE, "node local": NODE_LOCAL}
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_the_api_server_keeps_every_value_as_it_was_sent(spec: Json, namespace: list[str]) -> None:
     """A value that it would write in another way would differ from what is stored at every look."""
     sent = planned(**spec)

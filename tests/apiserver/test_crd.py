@@ -60,6 +60,13 @@ def engine(**fields: Any) -> Json:
     return resource(engine=fields)
 
 
+KV: Json = {"uri": "pvc://models/tiny", "kv": {"layers": 1, "heads": 1, "headDim": 1}}
+
+
+def l2(**fields: Any) -> Json:
+    return cache(l2=fields)
+
+
 def cache(**fields: Any) -> Json:
     return resource(cache=fields)
 
@@ -137,6 +144,34 @@ REFUSED = {
     "too much cache memory": (cache(memory="65Ti"), "spec.cache.memory", "at most 64Ti"),
     "memory in no unit of Kubernetes": (cache(memory="8GB"), "spec.cache.memory", "such as 500m, 512Mi or 8Gi"),
     "memory in words": (cache(memory="plenty"), "spec.cache.memory", "such as 500m, 512Mi or 8Gi"),
+    "two sizes": (
+        resource(model=KV, cache={"memory": "8Gi", "capacity": {"tokens": 1}}),
+        "spec.cache.capacity",
+        "not both",
+    ),
+    "a capacity of what": (cache(capacity={"tokens": "2M"}), "spec.model", "needs model.kv"),
+    "users without tokens": (cache(capacity={"users": 3}), "spec.cache.capacity", "users and tokensPerUser"),
+    "tokens in words": (cache(capacity={"tokens": "many"}), "spec.cache.capacity.tokens", "such as 2000000 or 2M"),
+    "an L2 of nothing": (l2(), "spec.cache.l2", "at least one of"),
+    "two Valkeys": (l2(valkey={"managed": {}, "external": {"address": "a:1"}}), "spec.cache.l2.valkey", "exactly one"),
+    "no Valkey": (l2(valkey={}), "spec.cache.l2.valkey", "exactly one"),
+    "an address without port": (l2(valkey={"external": {"address": "valkey"}}), "address", "HOST:PORT"),
+    "compressed and encrypted": (
+        l2(fileSystem={"claimName": "a"}, compression="FP8", encryptionKeySecretRef={"name": "a"}),
+        "spec.cache.l2.compression",
+        "either compresses or encrypts",
+    ),
+    "a path that leaves": (l2(fileSystem={"claimName": "a", "path": ".."}), "path", "one folder's name"),
+    "a template for no pod": (
+        cache(topology="PerEngine", template={"spec": {"nodeSelector": {"a": "b"}}}),
+        "spec.cache.template",
+        "use engine.template",
+    ),
+    "no GPU to map": (
+        resource(engine={"device": "CPU"}, cache={"topology": "NodeLocal"}),
+        "spec.cache.topology",
+        "NodeLocal is for GPUs",
+    ),
     "cpu in words": (cache(cpu="two"), "spec.cache.cpu", "such as 500m"),
     "little KV memory": (engine(kvCacheMemory="1Mi"), "spec.engine.kvCacheMemory", "at least 64Mi"),
     "request in words": (
@@ -248,7 +283,7 @@ def test_what_is_left_out_gets_its_default(kubectl: Any) -> None:
     assert made["spec"] == {
         "model": {"uri": "pvc://models/tiny"},
         "engine": {"device": "GPU", "dtype": "auto", "blockSize": 32, "tensorParallelSize": 1},
-        "cache": {"topology": "Shared", "memory": "4Gi", "chunkSize": 256, "cpu": "500m", "selfTest": "Enabled"},
+        "cache": {"topology": "Shared", "chunkSize": 256, "cpu": "500m", "selfTest": "Enabled"},
         "router": {
             "replicas": 2,
             "type": "Proxy",
@@ -382,3 +417,22 @@ def test_kubectl_explains_every_field(part: str, kubectl: Any) -> None:
 
     everything = kubectl("explain", f"llmcs.{part}", "--recursive").stdout
     assert all(f"{name}\t<" in everything for name in SCHEMA["properties"][part]["properties"])
+
+
+def test_capacities_are_taken_as_numbers_and_as_quantities(kubectl: Any) -> None:
+    for capacity in ({"tokens": 2_000_000}, {"tokens": "2M"}, {"users": 300, "tokensPerUser": "20k"}):
+        made = create(kubectl, resource(model=KV, cache={"capacity": capacity}))
+        assert "memory" not in made["spec"]["cache"]
+
+
+def test_the_volume_of_a_living_valkey_can_not_be_changed(kubectl: Any) -> None:
+    def managed(**fields: Any) -> Json:
+        return cache(l2={"valkey": {"managed": fields}}) | {"metadata": {"name": "kept", "namespace": NAMESPACE}}
+
+    assert kubectl("apply", "--filename", "-", obj=managed(memory="1Gi")).returncode == 0
+    changed = kubectl("apply", "--filename", "-", obj=managed(memory="1Gi", persistence={"size": "2Gi"}))
+    larger = kubectl("apply", "--filename", "-", obj=managed(memory="2Gi"))
+    kubectl("delete", "llmcs", "kept", "--namespace", NAMESPACE)
+
+    assert "it can't be changed" in changed.stderr
+    assert larger.returncode == 0, larger.stderr

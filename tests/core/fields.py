@@ -168,7 +168,7 @@ ROWS = {
     **_under(
         "cache",
         {
-            "topology": Row("PerEngine", (*OWN_CACHE, ENGINE, "NetworkPolicy/chat-engine")),
+            "topology": Row("PerEngine", (*OWN_CACHE, ENGINE, ROUTER, "NetworkPolicy/chat-engine")),
             "memory": Row("16Gi", (CACHE,)),
             "capacity.tokens": Row("2M", (CACHE,), KV),
             "capacity.users": Row(300, (CACHE,), USERS),

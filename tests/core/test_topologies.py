@@ -9,6 +9,7 @@ from llmcache_operator.api.conditions import Reason
 from llmcache_operator.core.measured import Coverage, cache_status, coverage
 from llmcache_operator.core.outcome import outcome
 from llmcache_operator.core.reconcile import decide
+from llmcache_operator.core.rollout import Rollout, rollout
 from llmcache_operator.core.target import Component
 from llmcache_operator.core.values import CacheSample, Observed
 from llmcache_operator.core.window import Measurement
@@ -138,3 +139,64 @@ def test_use_is_told_over_all_servers() -> None:
     both = one.with_cache(CacheSample(NOW, 0.1, 20, 1), "b")
 
     assert cache_status(target(cache=PER_ENGINE), 2, Coverage(2, ()), both, NOW)["usedPercent"] == 30
+
+
+GPUS: dict[str, Any] = {
+    "nodeSelector": {"gpu": "h100"},
+    "tolerations": [{"key": "gpu", "operator": "Exists"}],
+    "runtimeClassName": "nvidia",
+}
+
+
+def node_local(**cache: Any) -> tuple[Json, ...]:
+    return planned(engine={"template": {"spec": GPUS}}, cache={"topology": "NodeLocal"} | cache)
+
+
+def test_a_server_stands_on_each_node_that_engines_may_be_on() -> None:
+    pods = find(node_local(), "DaemonSet", Component.CACHE_SERVER)["spec"]["template"]["spec"]
+
+    assert {name: pods[name] for name in GPUS} == GPUS
+    other = node_local(template={"spec": {"nodeSelector": {"disk": "fast"}}})
+    assert find(other, "DaemonSet", Component.CACHE_SERVER)["spec"]["template"]["spec"]["nodeSelector"] == {
+        "disk": "fast"
+    }
+
+
+def test_engines_reach_the_server_of_their_own_node_only() -> None:
+    made = node_local()
+    service = find(made, "Service", Component.CACHE_SERVER)["spec"]
+    engine = find(made, "Deployment", Component.ENGINE)["spec"]["template"]["spec"]
+
+    assert service["internalTrafficPolicy"] == "Local"
+    assert "clusterIP" not in service, "a headless name would lead to every node"
+    assert connector(engine)["lmcache.mp.host"] == "tcp://chat-cache"
+
+
+def test_both_sides_agree_on_how_the_server_reaches_into_gpus() -> None:
+    made = node_local()
+    args = find(made, "DaemonSet", Component.CACHE_SERVER)["spec"]["template"]["spec"]["containers"][0]["args"]
+    engine = find(made, "Deployment", Component.ENGINE)["spec"]["template"]["spec"]
+
+    assert args[args.index("--supported-transfer-mode") + 1] == "lmcache_driven"
+    assert "--isolated-ipc" in args
+    assert connector(engine)["lmcache.mp.mp_transfer_mode"] == "lmcache_driven"
+    assert connector(engine)["lmcache.mp.isolated_ipc"] is True
+
+
+def test_servers_of_nodes_are_ready_when_every_node_has_one() -> None:
+    daemons: Json = find(node_local(), "DaemonSet", Component.CACHE_SERVER)
+    status = {"observedGeneration": 1, "desiredNumberScheduled": 3, "updatedNumberScheduled": 3, "numberReady": 2}
+    there = daemons | {"metadata": daemons["metadata"] | {"generation": 1}, "status": status}
+
+    assert rollout(there, None) == Rollout(3, 2, settled=True)
+    assert not rollout(there | {"status": status | {"updatedNumberScheduled": 1}}, None).settled
+
+
+def test_the_router_counts_on_no_shared_tier_where_there_is_none() -> None:
+    def args(**cache: Any) -> list[str]:
+        made: Json = find(planned(cache=cache), "Deployment", Component.ROUTER)["spec"]["template"]["spec"]
+        return list(made["containers"][0]["args"])
+
+    assert "--no-shared-tier" not in args()
+    assert "--no-shared-tier" in args(topology="PerEngine")
+    assert "--no-shared-tier" not in args(topology="PerEngine", l2={"valkey": {"managed": {}}})

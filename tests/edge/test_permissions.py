@@ -73,7 +73,9 @@ def test_every_kind_of_child_is_watched() -> None:
     resource["metadata"] |= {"uid": "u", "generation": 1}
     settings = replace(SETTINGS, optional_kinds=frozenset(OPTIONAL))
     resource["spec"]["router"] = {"type": "EndpointPicker"}
-    made = {ref_key(obj)[:2] for obj in decide(Observed(resource), settings).plan.apply}
+    per_node = {**resource, "spec": {**resource["spec"], "cache": {"topology": "NodeLocal"}}}
+    both = [decide(Observed(wanted), settings).plan.apply for wanted in (resource, per_node)]
+    made = {ref_key(obj)[:2] for objects in both for obj in objects}
 
     assert made == {*CHILDREN, *OPTIONAL}
     assert made < watched(OPTIONAL).keys()

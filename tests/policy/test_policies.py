@@ -183,3 +183,12 @@ def test_round_robin_takes_turns() -> None:
     names = [serve(policy, key("same")).engine for _ in range(6)]
 
     assert names == ["engine-0", "engine-1", "engine-2"] * 2
+
+
+def test_where_engines_share_nothing_only_their_own_caches_count() -> None:
+    policy = made(PrefixAware(Prices(shared=False)))
+    first = serve(policy, key(LONG))
+    elsewhere = pick(policy, key(LONG), frozenset({first.engine}))
+
+    assert elsewhere.tiers.shared == 0
+    assert elsewhere.tiers.compute > 0

@@ -17,6 +17,7 @@ class Topology(StrEnum):
 
     SHARED = "Shared"
     PER_ENGINE = "PerEngine"
+    NODE_LOCAL = "NodeLocal"
 
 
 class Capacity(Model):
@@ -62,7 +63,8 @@ class CacheSpec(Model):
         Field(
             description=(
                 "Shared: one LMCache server that every engine reaches over the network. PerEngine: an LMCache server "
-                "in each engine's pod, much faster; without an L2, engines then share nothing."
+                "in each engine's pod, much faster; without an L2, engines then share nothing. NodeLocal: one on each "
+                "of the engines' nodes, which copies KV from and to their GPUs itself; not run on GPUs so far."
             )
         ),
     ] = Topology.SHARED

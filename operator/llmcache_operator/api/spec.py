@@ -244,6 +244,11 @@ class ServiceSpec(Model):
                 path=".engine.maxModelLen",
             ),
             rule(
+                "self.cache.topology != 'NodeLocal' || self.engine.device == 'GPU'",
+                "NodeLocal is for GPUs, whose memory the server maps: use PerEngine on CPUs",
+                path=".cache.topology",
+            ),
+            rule(
                 "!has(self.cache.capacity) || has(self.model.kv)",
                 "cache.capacity needs model.kv: `make sizing MODEL=path/to/config.json` prints it",
                 path=".model",

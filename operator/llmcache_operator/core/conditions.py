@@ -51,7 +51,8 @@ _PART = {
 
 
 _NOT_SHARED = (
-    "Each engine has a cache of its own: none finds what another computed, and a pod that goes takes its cache along. "
+    "Engines with LMCache servers of their own don't find what others computed, and a server that goes takes its cache "
+    "along. "
     "An L2 (spec.cache.l2) lets them share, and keeps the cache"
 )
 

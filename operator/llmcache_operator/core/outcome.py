@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from llmcache_operator.api.cache import Topology
 from llmcache_operator.api.conditions import ConditionType, Reason
 from llmcache_operator.core.children import router
 from llmcache_operator.core.children.inference_pool import whereabouts
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from llmcache_operator.core.window import Measurement
 
-_KINDS = {Component.ENGINE: "Deployment", Component.CACHE_SERVER: "StatefulSet", Component.ROUTER: "Deployment"}
 # Grace periods of the diagnosis run out without anybody telling: look again while something is under way.
 PROGRESS_SECONDS = 5.0
 _TOLD = {
@@ -103,7 +103,7 @@ def _paused(decision: Decision) -> list[Verdict]:
 def _parts(target: Target, observed: Observed, rejections: Sequence[Rejection], covered: Coverage, now: float) -> Parts:
     rollouts = {
         component: rollout(child(observed.children, kind, target.name(component)), _desired(target, component))
-        for component, kind in _KINDS.items()
+        for component, kind in _kinds(target).items()
     }
     if Component.CACHE_SERVER not in target.components:
         engines = rollouts[Component.ENGINE].desired
@@ -116,6 +116,11 @@ def _parts(target: Target, observed: Observed, rejections: Sequence[Rejection], 
         sampled=covered.sampled,
         failures=covered.failures,
     )
+
+
+def _kinds(target: Target) -> dict[Component, str]:
+    servers = "DaemonSet" if target.spec.cache.topology is Topology.NODE_LOCAL else "StatefulSet"
+    return {Component.ENGINE: "Deployment", Component.CACHE_SERVER: servers, Component.ROUTER: "Deployment"}
 
 
 def _desired(target: Target, component: Component) -> int | None:

@@ -31,8 +31,18 @@ def rollout(workload: Json | None, desired: int | None) -> Rollout:
     if workload is None:
         return Rollout(1 if desired is None else desired, 0, settled=False)
     spec, status = workload.get("spec", {}), workload.get("status", {})
+    if workload.get("kind") == "DaemonSet":
+        return _of_nodes(workload)
     wanted: int = spec.get("replicas", 1) if desired is None else desired
     seen = status.get("observedGeneration", 0) >= workload["metadata"].get("generation", 0)
     updated = status.get("updatedReplicas", 0) >= wanted
     left_over = status.get("replicas", 0) > wanted
     return Rollout(wanted, status.get("readyReplicas", 0), settled=seen and updated and not left_over)
+
+
+def _of_nodes(workload: Json) -> Rollout:
+    status = workload.get("status", {})
+    seen = status.get("observedGeneration", 0) >= workload["metadata"].get("generation", 0)
+    wanted = status.get("desiredNumberScheduled", 0)
+    updated = status.get("updatedNumberScheduled", 0) >= wanted
+    return Rollout(wanted, status.get("numberReady", 0), settled=seen and updated)

@@ -97,8 +97,8 @@ def in_gib(size: int) -> str:
 
 
 def _servers(spec: ServiceSpec) -> int:
-    """Return how many servers hold different KV; where an autoscaler decides on engines, one is what is sure."""
-    return 1 if spec.cache.topology is Topology.SHARED else max(1, spec.engine.replicas or 1)
+    """Return how many servers hold different KV; of nodes and of engines that others scale, one is sure."""
+    return max(1, spec.engine.replicas or 1) if spec.cache.topology is Topology.PER_ENGINE else 1
 
 
 def _valkey_bytes(spec: ServiceSpec, wanted: int | None) -> int | None:

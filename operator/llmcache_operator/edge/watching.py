@@ -32,6 +32,7 @@ POD = ("v1", "Pod")
 CHILDREN = (
     ("apps/v1", "Deployment"),
     ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
     ("v1", "Service"),
     ("v1", "ServiceAccount"),
     ("rbac.authorization.k8s.io/v1", "Role"),

@@ -28,7 +28,7 @@ def parse(argv: Sequence[str] | None) -> Settings:
         port=flags.port,
         private_port=flags.private_port,
         policy=flags.policy,
-        prices=Prices(reload_ratio=flags.reload_ratio),
+        prices=Prices(reload_ratio=flags.reload_ratio, shared=flags.shared_tier),
         connect_timeout=flags.connect_timeout,
         metrics_interval=flags.metrics_interval,
         grace=flags.grace,

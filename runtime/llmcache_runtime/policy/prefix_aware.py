@@ -24,11 +24,13 @@ class Prices:
 
     reload_ratio: a token that is reloaded from the shared tier (1 = as dear as computing it; no shared tier = 1).
     request: a running request, which slows the prefills beside it.
+    shared: whether engines find what others computed at all.
     home: the part of an unknown prompt that its home engine is trusted to hold: another replica may have sent it there.
     """
 
     reload_ratio: float = 0.35
     request: float = 64.0
+    shared: bool = True
     home: float = 0.6
 
 
@@ -60,7 +62,9 @@ class PrefixAware(Fleet):
     def _choose(self, key: RequestKey, candidates: Sequence[Engine], now: float) -> Pick:
         del now
         prices, tokens, queries = self.prices, key.tokens, key.chunks
-        shared = self._shared.matched(queries[SHARED_CHUNKS - 1 :: SHARED_CHUNKS]) * SHARED_CHUNKS
+        shared = (
+            self._shared.matched(queries[SHARED_CHUNKS - 1 :: SHARED_CHUNKS]) * SHARED_CHUNKS if prices.shared else 0
+        )
         held = [self._index(e.name).matched(queries) for e in candidates]
         home = max(candidates, key=lambda e: digest(e.token, key.home)).name
         best = (float("inf"), True, "")

@@ -26,6 +26,12 @@ def how_to_pick(group: argparse._ArgumentGroup) -> None:
         "--session-header", type=header, metavar="NAME", help="header that names a session, for SessionAffinity"
     )
     group.add_argument(
+        "--shared-tier",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether engines find what others computed; without it, only an engine's own cache counts",
+    )
+    group.add_argument(
         "--reload-ratio",
         type=ratio,
         default=0.35,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmcache_operator.api.fields import Switch
 from llmcache_operator.core.children import pods
 from llmcache_operator.core.children.front_end import front_end, is_picker
+from llmcache_operator.core.sharing import shares
 from llmcache_operator.core.target import Component, Target
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def _args(target: Target) -> list[str]:
         *("--service", f"{target.key.namespace}/{target.name(Component.ENGINE)}"),
         *("--port", str(face.port), "--private-port", str(PRIVATE_PORT)),
         *("--policy", router.policy.value),
+        *([] if shares(target.spec.cache) else ["--no-shared-tier"]),
         *(["--session-header", router.session_header] if router.session_header else []),
         *("--grace", str(pods.DRAIN_SECONDS), "--drain-timeout", str(pods.drain_seconds(router.template))),
         *(arg for secret in face.secrets for arg in secret.args),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from llmcache_operator.api.cache import Topology
+from llmcache_operator.core.children.node_local import NodeLocal
 from llmcache_operator.core.children.per_engine import PerEngine
 from llmcache_operator.core.children.shared import Shared
 
@@ -24,7 +25,11 @@ class CacheTopology(Protocol):
         """Return what the engine pods need."""
 
 
-_TOPOLOGIES: dict[Topology, CacheTopology] = {Topology.SHARED: Shared(), Topology.PER_ENGINE: PerEngine()}
+_TOPOLOGIES: dict[Topology, CacheTopology] = {
+    Topology.SHARED: Shared(),
+    Topology.PER_ENGINE: PerEngine(),
+    Topology.NODE_LOCAL: NodeLocal(),
+}
 
 
 def topology_of(target: Target) -> CacheTopology:

@@ -1,0 +1,177 @@
+"""Which shape of the cache is fast: one living service that is laid out anew while requests go on.
+
+`make bench-tiers`: cold, own memory, and the other engine's prefix through a shared server, through Valkey, and through
+a volume. Writes a table, its numbers as JSON, and a picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from e2e import images
+from e2e.bench.measure import Asked, ask, prompt
+from e2e.bench.picture import draw
+from e2e.bench.trickle import Trickle
+from e2e.cluster import lifecycle
+from e2e.cluster.console import console, step
+from e2e.cluster.errors import ClusterError
+from e2e.install import install
+from e2e.kube import Kube, condition, wait_until
+from e2e.models import provide_models
+from e2e.services import Service, manifest
+
+if TYPE_CHECKING:
+    from e2e.kube import Json
+
+NAME = "tiers"
+OPERATOR_ARGS = ("--window", "60", "--scrape-interval", "3", "--status-interval", "3")
+CLAIM: Json = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "kv"},
+    "spec": {
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": "standard",
+        "resources": {"requests": {"storage": "4Gi"}},
+    },
+}
+# A merge patch: null takes a field away.
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "Shared, over TCP": {"topology": "Shared"},
+    "PerEngine + Valkey": {"topology": "PerEngine", "l2": {"valkey": {"managed": {"memory": "1Gi"}}}},
+    "PerEngine + fileSystem": {"topology": "PerEngine", "l2": {"valkey": None, "fileSystem": {"claimName": "kv"}}},
+}
+COLD, OWN = "cold", "own LMCache memory"
+
+
+@dataclass
+class Results:
+    """What was asked, by row of the table."""
+
+    rows: dict[str, list[Asked]] = field(default_factory=dict)
+
+    def add(self, row: str, asked: Asked) -> None:
+        """Take note, and tell whoever waits."""
+        self.rows.setdefault(row, []).append(asked)
+        console.print(f"  {row}: {asked.seconds:.2f} s, {asked.tokens}")
+
+    def median(self, row: str) -> float:
+        """Return the median of the seconds of a row."""
+        return statistics.median(asked.seconds for asked in self.rows[row])
+
+
+def main() -> None:
+    """Run it; what goes wrong becomes a message and exit status 1."""
+    parser = argparse.ArgumentParser(prog="make bench-tiers", description=__doc__)
+    parser.add_argument("--name", default="dev", help="which local cluster (default: dev)")
+    parser.add_argument("--rounds", type=int, default=3, help="prompts for each row (default: 3)")
+    parser.add_argument("--out", type=Path, default=Path("tiers.json"), help="numbers; the picture goes beside it")
+    flags = parser.parse_args()
+    try:
+        results = run(flags.name, flags.rounds)
+    except (ClusterError, TimeoutError) as error:
+        console.print(f"[red]error:[/red] {error}")
+        sys.exit(1)
+    console.print(table(results))
+    numbers = {row: [_plain(asked) for asked in found] for row, found in results.rows.items()}
+    flags.out.write_text(json.dumps(numbers, indent=1))
+    draw(numbers, flags.out.with_suffix(".png"))
+
+
+def run(name: str, rounds: int) -> Results:
+    """Bring everything up, measure every layout, and take the service down again."""
+    cluster = lifecycle.up(name)
+    refs = images.ensure(name)
+    install(cluster.kubeconfig, refs, OPERATOR_ARGS)
+    kube = Kube(cluster.kubeconfig)
+    provide_models(kube, refs)
+    kube.apply(CLAIM, service_manifest())
+    service, results = Service(kube, NAME), Results()
+    try:
+        service.wait("Ready", "True")
+        for layout, cache in LAYOUTS.items():
+            lay_out(service, layout, cache)
+            measure(service, layout, rounds, results)
+    finally:
+        kube.run("delete", "llmcs", NAME, "--ignore-not-found")
+    return results
+
+
+def service_manifest() -> Json:
+    """Return two engines with SmolLM2 whose own caches hold little more than one prompt."""
+    return manifest(
+        NAME,
+        model={"uri": "pvc://models/smollm2-135m", "revision": "1"},
+        engine={"replicas": 2, "maxModelLen": 8192, "kvCacheMemory": "192Mi"},
+        cache={"memory": "1Gi", "selfTest": "Disabled"},
+    )
+
+
+def lay_out(service: Service, layout: str, cache: dict[str, Any]) -> None:
+    """Change the living service, with requests going on through its router, of which none may be lost."""
+    if layout == next(iter(LAYOUTS)):
+        return
+    with step(f"laying the cache out as {layout}"), Trickle(service) as trickle:
+        service.patch({"cache": cache})
+        service.wait("Ready", "True")
+        wait_until("both engines are of the new layout", lambda: settled(service), seconds=600)
+    trickle.none_lost()
+
+
+def settled(service: Service) -> bool:
+    """Whether nothing is under way any more."""
+    resource = service.resource()
+    engines = resource["status"]["engines"]["summary"]
+    return engines == "2/2" and condition(resource, "Reconciling") == {} and len(service.engines()) == 2
+
+
+def measure(service: Service, layout: str, rounds: int, results: Results) -> None:
+    """Ask one engine what nobody has computed yet, then the other one the same."""
+    one, other = service.engines()
+    prompts = [prompt() for _ in range(rounds)]
+    for text in prompts:
+        results.add(COLD, ask(service, one, text))
+    for text in prompts:
+        results.add(layout, ask(service, other, text))
+    if "Valkey" in layout:
+        # What came after it has pushed the first prompt out of the engine's own cache.
+        results.add(OWN, ask(service, one, prompts[0]))
+
+
+def table(results: Results) -> Table:
+    """Return the medians for people."""
+    made = Table(title="One prompt of some 6,000 tokens, 135 MB of KV; medians")
+    for column in ("where its KV comes from", "seconds", "of cold", "MB/s", "CPU seconds", "tokens taken"):
+        made.add_column(column, justify="left" if column.startswith("where") else "right")
+    cold = results.median(COLD)
+    for row, found in results.rows.items():
+        seconds = results.median(row)
+        rate = statistics.median(asked.megabytes_a_second for asked in found)
+        spent = statistics.median(asked.cpu for asked in found)
+        taken = min(asked.tokens.server for asked in found)
+        made.add_row(
+            row, f"{seconds:.2f}", f"{seconds / cold:.0%}", f"{rate:.0f}" if rate else "", f"{spent:.1f}", f"{taken:,}"
+        )
+    return made
+
+
+def _plain(asked: Asked) -> dict[str, float]:
+    return {
+        "seconds": round(asked.seconds, 3),
+        "cpu": round(asked.cpu, 2),
+        "computed": asked.tokens.computed,
+        "server": asked.tokens.server,
+        "MB/s": round(asked.megabytes_a_second, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Topology NodeLocal: an LMCache server on each node of the engines, which copies KV from and to their GPUs itself.
+
+Read in source (lmcache 0.5.6, lmcache/v1/multiprocess/transfer_context, …/config.py) and not run on a GPU.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmcache_operator.core.children import l2, pods, server
+from llmcache_operator.core.children.parts import EngineParts
+from llmcache_operator.core.target import Component, Target
+
+if TYPE_CHECKING:
+    from llmcache_operator.core.values import Json
+
+# Both sides then use what works across containers that share no host IPC namespace and no /dev/shm.
+_DIRECT = ("--supported-transfer-mode", "lmcache_driven", "--isolated-ipc")
+
+
+class NodeLocal:
+    """One server for the engines of each node."""
+
+    def children(self, target: Target) -> tuple[Json, ...]:
+        """Return the Service, which leads to the server of the asking pod's own node only, and the DaemonSet."""
+        service: Json = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": target.metadata(Component.CACHE_SERVER),
+            "spec": {
+                "selector": target.selector(Component.CACHE_SERVER),
+                "ports": [pods.service_port("mp", server.MP_PORT, "mp")],
+                "internalTrafficPolicy": "Local",
+            },
+        }
+        return (service, _daemon_set(target))
+
+    def engine_parts(self, target: Target) -> EngineParts:
+        """Return that the server reaches into the engines' GPUs."""
+        connector = {"lmcache.mp.mp_transfer_mode": "lmcache_driven", "lmcache.mp.isolated_ipc": True}
+        return EngineParts(target.name(Component.CACHE_SERVER), connector)
+
+
+def _daemon_set(target: Target) -> Json:
+    behind = l2.parts(target)
+    spec: Json = {
+        **_placement(target),
+        "containers": [_container(target)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *behind.volumes],
+    }
+    if behind.sidecars:
+        spec["initContainers"] = list(behind.sidecars)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": target.metadata(Component.CACHE_SERVER),
+        "spec": {
+            "selector": {"matchLabels": target.selector(Component.CACHE_SERVER)},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
+            "template": pods.pod_template(target, Component.CACHE_SERVER, target.spec.cache.template, spec),
+        },
+    }
+
+
+def _placement(target: Target) -> Json:
+    """Return where engines may be: there the servers are, unless spec.cache.template says otherwise."""
+    engines = target.spec.engine.template.spec
+    near = engines.affinity.get("nodeAffinity")
+    found = {
+        "nodeSelector": engines.node_selector,
+        "tolerations": engines.tolerations,
+        "affinity": {"nodeAffinity": near} if near else {},
+        "runtimeClassName": engines.runtime_class_name,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _container(target: Target) -> Json:
+    """Return the server. It sees all GPUs of the node without taking any from the scheduler."""
+    made = server.container(
+        target, server.arguments(target, host=server.ANY_ADDRESS, more=_DIRECT), http="http", tmp="tmp"
+    )
+    made["ports"].insert(0, pods.port("mp", server.MP_PORT))
+    made["env"].append({"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"})
+    return made | {"readinessProbe": pods.http_probe("/healthcheck", "http", period=2, failures=3)}
