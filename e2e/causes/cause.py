@@ -27,8 +27,8 @@ class World(Protocol):
     usages: list[Usage]
 
     @property
-    def namespace(self) -> str:
-        """Namespace of the resource."""
+    def key(self) -> tuple[str, str]:
+        """Namespace and name of the resource."""
 
     def history(self) -> Sequence[Seen]:
         """Return all versions of the resource so far, oldest first."""

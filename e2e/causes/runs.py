@@ -69,7 +69,7 @@ def healthy(
     begun, since, requests = time.monotonic(), time.time(), len(world.usages)
     time.sleep(seconds)
     found = alarms(world.history(), begun)
-    times = status_writes(audit(), world.namespace, since)
+    times = status_writes(audit(), world.key, since)
     requests = len(world.usages) - requests
     world.traffic.idle = True
     quiet: list[float] = []
@@ -77,7 +77,7 @@ def healthy(
         time.sleep(window + 2 * MINUTE)
         since = time.time()
         time.sleep(idle_seconds)
-        quiet = status_writes(audit(), world.namespace, since)
+        quiet = status_writes(audit(), world.key, since)
     return Healthy(engines, seconds, requests, found, len(times), closest(times), idle_seconds, len(quiet))
 
 
@@ -98,14 +98,14 @@ def alarms(history: Sequence[Seen], since: float) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def status_writes(audit: Sequence[Json], namespace: str, since: float) -> list[float]:
-    """Return when the operator wrote a resource of a namespace, in seconds since the epoch, from a moment on."""
+def status_writes(audit: Sequence[Json], key: tuple[str, str], since: float) -> list[float]:
+    """Return when the operator wrote a resource, in seconds since the epoch, from a moment on."""
     times = [
         datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
         for event in audit
         if event["user"]["username"] == OPERATOR
         and event["objectRef"]["resource"] == "llmcacheservices"
-        and event["objectRef"].get("namespace") == namespace
+        and (event["objectRef"].get("namespace"), event["objectRef"].get("name")) == key
     ]
     return sorted(at for at in times if at >= since)
 

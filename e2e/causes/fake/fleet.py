@@ -89,13 +89,13 @@ class Fleet:
         self.api.delete("namespaces", self.api.namespace)
 
     @property
-    def namespace(self) -> str:
-        """Namespace of the resource."""
-        return self.api.namespace
+    def key(self) -> tuple[str, str]:
+        """Namespace and name of the resource."""
+        return self.api.namespace, "chat"
 
     def history(self) -> list[Seen]:
         """Return all versions of the resource so far, oldest first."""
-        return self.watch.history(self.namespace, "chat")
+        return self.watch.history(*self.key)
 
     def conditions(self) -> dict[str, Json]:
         """Return the newest conditions of the resource, by type."""

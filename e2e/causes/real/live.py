@@ -42,14 +42,15 @@ class Live:
     kube: Kube
     watch: Watch
     loop: Loop
+    name: str = NAME
     traffic: Traffic = field(default_factory=lambda: Traffic(pause=PAUSE, idle=True))
     usages: list[Usage] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     def start(self) -> None:
         """Create the service, wait until it is ready, and start its clients."""
-        self.kube.apply(manifest(NAME, **SPEC))
-        self.service = Service(self.kube, NAME)
+        self.kube.apply(manifest(self.name, **SPEC))
+        self.service = Service(self.kube, self.name)
         self.service.wait("Ready", "True")
         self.find()
         self._client = httpx.AsyncClient(timeout=120, trust_env=False)
@@ -65,16 +66,16 @@ class Live:
         """End the clients and delete the service."""
         self._clients.cancel()
         self.loop.call(self._client.aclose())
-        self.kube.run("delete", "llmcs", NAME)
+        self.kube.run("delete", "llmcs", self.name)
 
     @property
-    def namespace(self) -> str:
-        """Namespace of the resource."""
-        return self.kube.namespace
+    def key(self) -> tuple[str, str]:
+        """Namespace and name of the resource."""
+        return self.kube.namespace, self.name
 
     def history(self) -> list[Seen]:
         """Return all versions of the resource so far, oldest first."""
-        return self.watch.history(self.namespace, NAME)
+        return self.watch.history(*self.key)
 
     def conditions(self) -> dict[str, Json]:
         """Return the newest conditions of the resource, by type."""
@@ -88,27 +89,27 @@ class Live:
 
     def engines(self) -> list[Json]:
         """Return the pods of the engines that are ready, by name."""
-        return [pod for pod in self.kube.pods(NAME, "engine") if condition(pod, "Ready").get("status") == "True"]
+        return [pod for pod in self.kube.pods(self.name, "engine") if condition(pod, "Ready").get("status") == "True"]
 
     def cache_server(self) -> Json:
         """Return the pod of the cache server."""
-        (pod,) = self.kube.pods(NAME, "cache-server")
+        (pod,) = self.kube.pods(self.name, "cache-server")
         return pod
 
     def find(self) -> None:
         """Look up where router and engines are: it changes with what is injected."""
-        router = self.kube.get("service", f"{NAME}-router") or {}
+        router = self.kube.get("service", f"{self.name}-router") or {}
         self._router = f"http://{router['spec']['clusterIP']}:{router['spec']['ports'][0]['port']}"
         self._engines = [f"http://{pod['status']['podIP']}:8000" for pod in self.engines()]
 
     def pause(self) -> None:
         """Let the operator leave the children as they are."""
-        self.kube.run("annotate", "llmcs", NAME, f"{PAUSED}=true")
+        self.kube.run("annotate", "llmcs", self.name, f"{PAUSED}=true")
         wait_until("Paused", lambda: self.conditions().get("Paused"), seconds=30, every=0.2)
 
     def go_on(self) -> None:
         """Let the operator put right what was changed."""
-        self.kube.run("annotate", "llmcs", NAME, f"{PAUSED}-")
+        self.kube.run("annotate", "llmcs", self.name, f"{PAUSED}-")
 
     def edit(self, kind: str, name: str, patch: Json) -> None:
         """Merge a change into a child, as a person would."""
@@ -132,12 +133,12 @@ class Live:
 
     def scale(self, count: int) -> None:
         """Have another number of engines."""
-        self.kube.run("scale", "llmcs", NAME, f"--replicas={count}")
+        self.kube.run("scale", "llmcs", self.name, f"--replicas={count}")
         self.service.wait("Ready", "True")
 
     def template(self) -> Json:
         """Return the engines' pod template."""
-        deployment = self.kube.get("deployment", f"{NAME}-engine") or {}
+        deployment = self.kube.get("deployment", f"{self.name}-engine") or {}
         template: Json = deployment["spec"]["template"]
         return template
 
@@ -157,7 +158,7 @@ class Live:
     async def _send(self, request: Request) -> None:
         engines = self._engines
         base = self._router if request.engine is None else engines[request.engine % len(engines)]
-        body = {"model": NAME, "prompt": request.prompt, "max_tokens": 1, "temperature": 0}
+        body = {"model": self.name, "prompt": request.prompt, "max_tokens": 1, "temperature": 0}
         try:
             answer = await self._client.post(f"{base}/v1/completions", json=body)
             answer.raise_for_status()

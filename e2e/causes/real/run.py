@@ -10,7 +10,7 @@ from e2e.causes.cause import prove
 from e2e.causes.fake.serving import Loop
 from e2e.causes.real.causes import CAUSES
 from e2e.causes.real.causes.strays import OTHER_MODEL
-from e2e.causes.real.live import NAME, Live
+from e2e.causes.real.live import Live
 from e2e.causes.report import Found
 from e2e.causes.runs import healthy, hit_rate
 from e2e.causes.watch import Watch
@@ -24,47 +24,55 @@ from e2e.models import provide_models, redraw_weights
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from e2e.causes.cause import Result
-
 WINDOW = 300.0
 """The operator's default window, in seconds."""
 HEALTHY_SECONDS = 600.0
+PATIENCE_SECONDS = 90.0
+EVENTS = (
+    ("an engine's container restarts", Live.restart_engine),
+    ("a third engine joins", lambda live: live.scale(3)),
+    ("it leaves again", lambda live: live.scale(2)),
+)
 
 
 def run(name: str) -> Found:
-    """Bring a cluster up, inject all causes, leave the service alone, let its engines change, take the cluster down."""
+    """Bring a cluster up, inject all causes, let engines come and go, leave the service alone, take the cluster down.
+
+    What was found is saved after each step: a run that is broken off leaves what it has.
+    """
     made = slots.find(name) is None
+    found = Found()
     try:
         with _service(name) as live:
-            results = tuple(_told(prove(cause, live, engines="real")) for cause in CAUSES)
-            with step("a healthy service left alone"):
-                audit = Local(name).audit_log
-                alone = healthy(
-                    live,
-                    lambda: audit() or [],
-                    engines="real",
-                    seconds=HEALTHY_SECONDS,
-                    window=WINDOW,
-                    idle_seconds=0,
-                )
-            live.traffic.idle = True
-            wait_until("the window is empty", lambda: "hitRatePercent" not in live.cache(), seconds=2 * WINDOW)
-            events = (
-                ("an engine's container restarts", Live.restart_engine),
-                ("a third engine joins", lambda live: live.scale(3)),
-                ("it leaves again", lambda live: live.scale(2)),
-            )
-            with step("a service whose engines come and go"):
-                rate = hit_rate(live, events, engines="real", pause=20.0, window=WINDOW, settle=80.0)
-        return Found(results, (alone,), (rate,))
+            for part in _parts(live, Local(name)):
+                found += part
+                found.save("real")
+        return found
     finally:
         if made:
             lifecycle.down(name)
 
 
-def _told(result: Result) -> Result:
-    console.print(f"{result.cause}: {result.shown}, named after {result.named}, cleared after {result.cleared}")
-    return result
+def _parts(live: Live, cluster: Local) -> Iterator[Found]:
+    for cause in CAUSES:
+        result = prove(cause, live, engines="real", patience=PATIENCE_SECONDS)
+        console.print(f"{result.cause}: {result.shown}, after {result.named}, gone after {result.cleared}")
+        yield Found(results=(result,))
+    live.traffic.idle = True
+    wait_until("the window is empty", lambda: "hitRatePercent" not in live.cache(), seconds=2 * WINDOW)
+    rate = hit_rate(live, EVENTS, engines="real", pause=20.0, window=WINDOW, settle=80.0)
+    console.print(f"engines come and go: {rate}")
+    yield Found(hit_rates=(rate,))
+    alone = healthy(
+        live,
+        lambda: cluster.audit_log() or [],
+        engines="real",
+        seconds=HEALTHY_SECONDS,
+        window=WINDOW,
+        idle_seconds=0,
+    )
+    console.print(f"left alone: {alone}")
+    yield Found(healthy=(alone,))
 
 
 @contextlib.contextmanager
@@ -78,7 +86,7 @@ def _service(name: str) -> Iterator[Live]:
     redraw_weights(kube, refs, "tiny", OTHER_MODEL, seed=1)
     with Watch(cluster.kubeconfig) as watch, Loop() as loop:
         live = Live(kube, watch, loop)
-        with step(f"llmcs/{NAME} is ready"):
+        with step(f"llmcs/{live.name} is ready"):
             live.start()
         try:
             yield live
