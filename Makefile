@@ -12,7 +12,7 @@ E2E_CLUSTER ?= local
 BUILDER ?= buildah
 PYTEST_ARGS ?=
 # These have a cluster of their own, so that they run beside the other e2e tests.
-E2E_LIFE := e2e/test_children.py e2e/test_stalled.py e2e/test_stale_kv.py
+E2E_LIFE := e2e/test_children.py e2e/test_stalled.py e2e/test_stale_kv.py e2e/test_front_ends.py
 
 VENV := .venv
 PY := $(VENV)/bin/python
