@@ -10,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from llmcache_operator.core import parse
 from llmcache_operator.edge.metrics import Metrics as OperatorMetrics
+from llmcache_runtime.l2guard.counts import Counts
+from llmcache_runtime.l2guard.health import Health
 from llmcache_runtime.router.metrics import Metrics as RouterMetrics
 
 if TYPE_CHECKING:
@@ -33,8 +35,9 @@ def exposed(registry: CollectorRegistry) -> dict[str, str]:
 
 
 def ours() -> dict[str, str]:
-    """Return what operator and router expose."""
-    return exposed(OperatorMetrics().registry) | exposed(RouterMetrics().registry)
+    """Return what operator, router and L2 guard expose."""
+    registries = (OperatorMetrics().registry, RouterMetrics().registry, Counts(Health()).registry)
+    return {name: kind for registry in registries for name, kind in exposed(registry).items()}
 
 
 def theirs() -> set[str]:
