@@ -85,7 +85,9 @@ class Engine:
         metrics, begun = self.metrics, time.monotonic()
         with metrics.running.track_inprogress():
             sources = self._take(text, salt)
-            await asyncio.sleep(sources[0] / self.speeds.prefill + sources[2] / self.speeds.reload)
+            with metrics.fetching.track_inprogress():
+                await asyncio.sleep(sources[2] / self.speeds.reload)
+            await asyncio.sleep(sources[0] / self.speeds.prefill)
         seconds = time.monotonic() - begun
         for family in (metrics.prefill, metrics.first_token):
             family.observe(seconds)

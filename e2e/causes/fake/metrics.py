@@ -33,6 +33,8 @@ class EngineMetrics:
         self.finished = self._by("request_success", "finished_reason", ("stop", "length", "abort", "error"))
         self.running = self._gauge("num_requests_running")
         self.waiting = self._gauge("num_requests_waiting")
+        fetches = Gauge("vllm:num_requests_kv_fetch_by_stage", "KV.", [*self._labels, "stage"], registry=self.registry)
+        self.fetching = fetches.labels(**self._labels, stage="in_progress")
         self.usage = self._gauge("kv_cache_usage_perc")
         self.request_tokens = self._histogram("request_prompt_tokens", TOKENS)
         self.computed_tokens = self._histogram("request_prefill_kv_computed_tokens", TOKENS)

@@ -28,6 +28,9 @@ LEAST_STRETCHES = 6
 LEAST_TOKENS = 1000.0
 UNKNOWNS = 3
 
+LEAST_COMPUTING = 0.02
+"""Part of the time to first tokens that is never put down to waiting for KV: counts at scrapes are not exact."""
+
 Matrix = list[list[float]]
 
 
@@ -91,7 +94,8 @@ def waits(measurement: Measurement, since: float) -> Costs | None:
     if not seen or min(computed, reloaded) < LEAST_TOKENS:
         return None
     reload = seconds / reloaded
-    return Costs(max(0.0, busy - seconds) / computed, reload, reload / sqrt(seen), computed, reloaded, looks)
+    compute = max(busy - seconds, LEAST_COMPUTING * busy) / computed
+    return Costs(compute, reload, reload / sqrt(seen), computed, reloaded, looks)
 
 
 def _inverse(matrix: Matrix) -> Matrix | None:
