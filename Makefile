@@ -78,6 +78,16 @@ monitoring-check: $(STAMP) ## Prometheus rules, their unit tests and the dashboa
 causes: $(STAMP) ## Inject every known cause of silent zero hits and write operator/docs/causes.md (STAGE=fake|real|all)
 	@$(PY) -m e2e.causes --stage $(or $(STAGE),all)
 
+.PHONY: bench-tiers soak-tiers sizing
+bench-tiers: $(STAMP) ## Where KV comes from and how fast: table and picture, about 15 minutes (CLUSTER=dev)
+	@$(PY) -m e2e.bench.tiers --name $(CLUSTER) --out operator/docs/img/tiers.json
+
+soak-tiers: $(STAMP) ## 15 minutes at three times the working set: no kill, no restart, memory within limits
+	@$(PY) -m e2e.bench.soak --name $(CLUSTER)
+
+sizing: $(STAMP) ## What a cache comes to: make sizing MODEL=path/to/config.json [SIZING="--users 300 --tokens-per-user 20k"]
+	@$(PY) -m e2e.sizing $(MODEL) $(SIZING)
+
 ##@ Work on it
 .PHONY: venv generate lock cluster cluster-down images install kubeconfig audit-log clean
 venv: $(STAMP) ## Python environment from the lock file

@@ -1,0 +1,137 @@
+"""A server beside each engine and a Valkey behind them all: what is shared, what outlives pods, and what faults do."""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2e.kube import condition, wait_until
+from e2e.services import Service, manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from e2e.kube import Kube
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("models")]
+VALKEY = "tiers-valkey-0"
+# Debian's Redis in the place of Valkey; the password is in the container's environment.
+CLI = "redis-cli"
+# What is done to Valkey, what undoes it, and what the resource then says.
+FAULTS = {
+    "hangs": (f"{CLI} client pause 600000 all", f"{CLI} client unpause", "L2Unreachable"),
+    "is full": (
+        f"{CLI} config set maxmemory-policy noeviction; {CLI} config set maxmemory 1",
+        f"{CLI} config set maxmemory 536870912; {CLI} config set maxmemory-policy allkeys-lru",
+        "L2Full",
+    ),
+    "wants another password": (
+        f"{CLI} config set requirepass other; REDISCLI_AUTH=other {CLI} client kill type normal skipme yes",
+        f'REDISCLI_AUTH=other {CLI} config set requirepass "$PASSWORD"',
+        "L2AuthenticationFailed",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def tiers(kube: Kube, models: None) -> Iterator[Service]:  # noqa: ARG001
+    """Provide two engines, a server beside each and a Valkey, in a namespace that takes restricted pods only."""
+    kube.run("label", "namespace", kube.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    kube.apply(
+        manifest(
+            "tiers",
+            engine={"replicas": 2},
+            cache={"topology": "PerEngine", "l2": {"valkey": {"managed": {"memory": "512Mi", "cpu": "50m"}}}},
+        )
+    )
+    one = Service(kube, "tiers")
+    one.wait("Ready", "True")
+    one.wait("L2Ready", "True", seconds=60)
+    yield one
+    kube.run("delete", "llmcs", one.name)
+
+
+def prompt() -> str:
+    """Return a prompt of some 2,000 tokens that nobody has sent before."""
+    return f"{uuid.uuid4()}: " + " ".join(f"there were {number} small boats," for number in range(300))
+
+
+def test_the_other_engine_takes_a_prefix_through_the_l2(tiers: Service) -> None:
+    one, other = tiers.engines()
+    text = prompt()
+    first = tiers.ask_engine(one, text)
+    shared = tiers.ask_engine(other, text)
+
+    assert first.tokens.computed == first.tokens.total
+    assert shared.tokens.server >= 0.85 * shared.tokens.total
+    assert tiers.status()["cache"]["layout"] == "PerEngine, L2: valkey"
+
+
+def test_nothing_outside_a_pod_reaches_the_port_that_unpickles(tiers: Service) -> None:
+    """Without any NetworkPolicy: the local cluster enforces none."""
+    one, other = tiers.engines()
+    address = (tiers.kube.get("pod", other) or {})["status"]["podIP"]
+    connect = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5)"
+
+    def tried(host: str, port: str) -> str:
+        command = ["exec", one, "-c", "engine", "--", "python3", "-c", connect, host, port]
+        try:
+            return tiers.kube.run(*command)
+        except Exception as error:  # noqa: BLE001 - kubectl's own words are what is looked at
+            return str(error)
+
+    assert "Connection refused" in tried(address, "5555")
+    assert "Connection refused" in tried(address, "6380")
+    assert tried("127.0.0.1", "5555") == ""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_valkey_is_named_and_stops_nobody(tiers: Service, fault: str) -> None:
+    do, undo, reason = FAULTS[fault]
+    one, _ = tiers.engines()
+    in_valkey(tiers, do)
+    try:
+        named = tiers.wait("L2Ready", "False", reason, seconds=60)
+        answered = tiers.ask_engine(one, prompt())
+    finally:
+        in_valkey(tiers, undo)
+
+    assert answered.tokens.computed == answered.tokens.total
+    assert "Engines serve on without it" in named["message"]
+    assert tiers.condition("Ready")["status"] == "True"
+    tiers.wait("L2Ready", "True", seconds=60)
+
+
+def in_valkey(tiers: Service, command: str) -> None:
+    tiers.kube.run("exec", VALKEY, "--", "sh", "-c", command)
+
+
+def test_prefixes_outlive_every_engine_and_server(tiers: Service) -> None:
+    old = tiers.engines()
+    text = prompt()
+    first = tiers.ask_engine(old[0], text)
+    stored = wait_until("the prefix is in Valkey", lambda: keys(tiers) >= 7 or None, seconds=30)
+    tiers.kube.run("delete", "pod", *old, "--grace-period=5", "--wait=false")
+
+    def back() -> list[str] | None:
+        engines = [name for name in tiers.engines() if name not in old]
+        ready = [condition(tiers.kube.get("pod", name), "Ready").get("status") == "True" for name in engines]
+        return engines if len(engines) == 2 and all(ready) else None
+
+    engines = wait_until("two new engines", back, seconds=300)
+    again = tiers.ask_engine(engines[1], text)
+
+    assert stored
+    assert again.tokens.server >= 0.9 * (first.tokens.total // 256 * 256)
+    assert again.top == pytest.approx(first.top)
+
+
+def keys(tiers: Service) -> int:
+    """Return how many values Valkey holds."""
+    try:
+        return int(tiers.kube.run("exec", VALKEY, "--", CLI, "dbsize").strip().rpartition(" ")[2])
+    except (ValueError, subprocess.SubprocessError):
+        return 0
