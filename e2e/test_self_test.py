@@ -13,7 +13,7 @@ import pytest
 from e2e import counters
 from e2e.kube import condition, wait_until
 from e2e.models import redraw_weights
-from e2e.services import Service, manifest
+from e2e.services import READY_SECONDS, Service, manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,4 +86,4 @@ def add_stray(service: Service, folder: str, path: str) -> None:
     def ready() -> bool:
         return condition(service.kube.get("pod", STRAY), "Ready").get("status") == "True"
 
-    wait_until(f"pod {STRAY} is ready", ready, seconds=200)
+    wait_until(f"pod {STRAY} is ready", ready, seconds=READY_SECONDS)
