@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcache_operator.core.probe import TOLERANCE, VOCABULARY, Answer, answer, counted, prompt, question, same, taken
+from llmcache_operator.core.probe import (
+    TOLERANCE,
+    VOCABULARY,
+    Answer,
+    answer,
+    counted,
+    prompt,
+    question,
+    same,
+    stored,
+    taken,
+)
 from llmcache_operator.core.values import EngineSample
 
 CHUNK, PROMPT = 256, 289
@@ -148,3 +159,13 @@ def test_other_requests_never_make_a_reader_look_as_if_it_shared(others: tuple[i
 
     assert taken(counters(), moved, replace(COLD, cached_tokens=None), CHUNK) in (shares, None)
     assert counted(counters(), moved, PROMPT)
+
+
+def test_only_chunks_without_a_salt_count_as_stored() -> None:
+    name = "lmcache_mp_l1_write_chunks_total"
+    lines = [f'{name}{{cache_salt="{salt}",l1_tag="{tag}"}} 2.0' for salt in ("", "x") for tag in ("a", "b")]
+
+    assert stored("\n".join(lines)) == 4
+    assert stored("") == 0
+    with pytest.raises(ValueError, match=name):
+        stored(f'{name}{{cache_salt=""}} NaN')
