@@ -13,6 +13,7 @@ from llmcache_operator.core.target import Component
 from llmcache_operator.core.values import EngineSample, Json, ObjectRef, Observed, Outcome, Rejection
 from llmcache_operator.core.window import Measurement
 from tests.core.samples import NOW, SETTINGS, cluster, condition_of, find, live, planned, pod, resource
+from tests.core.story import Story
 
 ENGINE, CACHE, ROUTER = Component.ENGINE, Component.CACHE_SERVER, Component.ROUTER
 SPEC: dict[str, Any] = {"engine": {"replicas": 2}}
@@ -247,3 +248,31 @@ def test_everything_else_is_written_at_once() -> None:
 
     assert all(should_write(before, change.status, NOW, NOW, SETTINGS) for change in changes)
     assert should_write({"observedGeneration": -1}, before, 0, NOW, SETTINGS)
+
+
+def writes(story: Story, rounds: int) -> int:
+    """How often the status of a service is written that is looked at after every scrape."""
+    status: Json = {"observedGeneration": -1}
+    written, count = 0.0, 0
+    for _ in range(rounds):
+        story.play()
+        found = reconciled(status, measurement=story.measurement, now=story.at).status
+        if should_write(status, found, written, story.at, SETTINGS):
+            status, written, count = found, story.at, count + 1
+    return count
+
+
+def test_steady_traffic_is_written_at_most_once_a_minute() -> None:
+    story = Story(uneven=0.5)
+    writes(story, 30)
+
+    assert writes(story, 40) <= 10 + 1
+
+
+def test_an_idle_service_is_not_written_to() -> None:
+    story = Story()
+    story.play(30)
+    story.each(requests=0, written=0)
+    story.play(30)
+
+    assert writes(story, 40) == 1

@@ -154,10 +154,14 @@ async def test_routers_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     async def router(request: web.Request) -> web.Response:
         return web.Response(text=ROUTER_METRICS)
 
+    running = {"running": {"startedAt": "2026-11-24T18:00:00Z"}}
+    container = {"name": "router", "started": True, "restartCount": 0, "state": running}
     async with serving(monkeypatch, "router", router):
-        measured, _ = await one_round(Pods(pod("router", "r0")))
+        measured, _ = await one_round(Pods(pod("router", "r0", containerStatuses=[container]), pod("router", "r1")))
 
     assert measured.routers["uid-r0"][-1].picks == 9
+    assert measured.routers["uid-r0"][-1].started_at == 1795543200.0
+    assert measured.routers["uid-r1"][-1].started_at is None
 
 
 async def test_prompts_count_as_short_by_the_chunk_size_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def openapi() -> Schema:
 
 
 def _columns() -> list[Schema]:
-    ready = '.status.conditions[?(@.type=="Ready")]'
+    ready, effect = (f'.status.conditions[?(@.type=="{kind}")]' for kind in ("Ready", "CacheEffective"))
     rows = (
         ("Ready", "string", f"{ready}.status", 0, "Whether requests can be served as specified"),
         ("Engines", "string", ".status.engines.summary", 0, "Engines ready/desired"),
@@ -77,6 +77,7 @@ def _columns() -> list[Schema]:
         ("Cache%", "integer", ".status.cache.usedPercent", 0, "Cache memory in use"),
         ("Model", "string", ".spec.model.uri", 0, "Where the weights are"),
         ("LMCache%", "integer", ".status.cache.tiers.server", 1, "Prompt tokens from the LMCache server"),
+        ("Cache", "string", f"{effect}.reason", 1, "Whether the cache saves work, or why not"),
         ("Reason", "string", f"{ready}.reason", 1, "Why Ready is what it is"),
         ("URL", "string", ".status.url", 1, "Where clients send requests"),
         ("Age", "date", ".metadata.creationTimestamp", 0, "Time since it was created"),

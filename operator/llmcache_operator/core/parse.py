@@ -50,7 +50,6 @@ NOT_REGISTERED = "no_gpu_context"
 """Why a look-up ends early whose engine is not registered, on a CPU too (lmcache, multiprocess/modules/lookup.py)."""
 
 PICKS = "llmcache_router_picks_total"
-PICKS_STARTED = "llmcache_router_picks_created"
 EXPECTED = "llmcache_router_expected_prompt_tokens_total"
 
 DEFAULT_CHUNK = 256
@@ -132,10 +131,9 @@ def cache_sample(at: float, metrics: str, status: str | None = None) -> CacheSam
 
 def router_sample(pod: str, pod_uid: str, at: float, metrics: str) -> RouterSample:
     """Return what a router's /metrics says. Raises ValueError when they can't be read."""
-    found = series(metrics, (PICKS, PICKS_STARTED, EXPECTED))
-    starts = [value for _, value in found[PICKS_STARTED]]
+    found = series(metrics, (PICKS, EXPECTED))
     tiers = {tier: maybe(found, EXPECTED, tier=tier) or 0 for tier in ("engine", "shared", "compute")}
-    return RouterSample(pod, pod_uid, at, maybe(found, PICKS) or 0, **tiers, started_at=min(starts, default=None))
+    return RouterSample(pod, pod_uid, at, maybe(found, PICKS) or 0, **tiers)
 
 
 def version(text: str) -> str | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from llmcache_operator.core.l2 import l2_sample
+from llmcache_operator.core.moment import seconds
 from llmcache_operator.core.parse import DEFAULT_CHUNK, cache_sample, engine_sample, router_sample, version
 from llmcache_operator.core.sidecar import GUARD, cache_server_name, server_beside, sidecar
 from llmcache_operator.core.values import Json, ScrapeFailure, ServiceKey
@@ -133,7 +134,7 @@ class Scraper:
                 return lambda measurement: measurement.with_cache(cache, name)
             bare = cache_sample(at, text)
             return lambda measurement: measurement.with_cache(bare, name)
-        router = router_sample(name, uid, at, text)
+        router = replace(router_sample(name, uid, at, text), started_at=_started_at(pod, component))
         return lambda measurement: measurement.with_router(router)
 
     async def _fact(self, http: httpx.AsyncClient, pod: Json, component: str, path: str) -> str:
@@ -148,6 +149,12 @@ class Scraper:
         with contextlib.suppress(FetchError):
             return version(await self._fact(http, pod, component, path))
         return None
+
+
+def _started_at(pod: Json, component: str) -> float | None:
+    """Return when a container started: the router's own metrics don't tell that its counters began again."""
+    running = (_container(pod, component).get("state") or {}).get("running") or {}
+    return seconds(running["startedAt"]) if running.get("startedAt") else None
 
 
 def _chunk(resource: Json) -> int:
