@@ -22,7 +22,8 @@ HEAD = f"""\
 What users of a shared KV cache complain about most is a cache that looks configured and healthy and hits nothing. Here
 each known cause is injected into a service under load, with the operator at its default intervals (a scrape every 15
 seconds), and timed: how long until the resource names it, and how long after its cure until the name is gone. The bar
-for both is {BAR_SECONDS:.0f} seconds. [conditions.md](conditions.md) says what each reason means and what to do.
+for both is {BAR_SECONDS:.0f} seconds, counted from when injection or cure is in place: the pod answers, the rollout is
+over. [conditions.md](conditions.md) says what each reason means and what to do.
 
 This page is written by `make causes`, which brings up a cluster of its own. The code is in `e2e/causes`.
 
