@@ -128,6 +128,20 @@ async def test_an_engine_that_flaps_waits_longer_each_time(make_stack: StackMake
     assert trials == [0.1, 0.2, 0.4]
 
 
+async def test_an_engine_that_is_back_is_out_again_at_its_first_failure(make_stack: StackMaker) -> None:
+    stack = await make_stack(2, policy="RoundRobin")
+    first = next(iter(stack.router.engines))
+    stack.engines[0].engine.fault = Fault.DIE
+    cuts = []
+    for _ in range(2):
+        while not first.ejected:
+            await stack.client.post(CHAT, json=chat(stream=True, max_tokens=5))
+        cuts.append(await stack.metric("llmcache_router_cut_responses_total"))
+        await until(lambda: not first.ejected)
+
+    assert cuts == [3, 4]
+
+
 async def test_a_probe_that_fails_begins_the_trial_again(make_stack: StackMaker) -> None:
     stack = await make_stack(2, health=replace(FAST, trial=3600, max_trial=3600))
     first = next(iter(stack.router.engines))

@@ -12,7 +12,7 @@ from llmcache_runtime.router.upstream import EngineError
 
 _log = logging.getLogger(__name__)
 
-_TICK = 0.1
+_TICK = 0.25
 _FORGIVEN = 0.1
 """What a good answer takes off the failures counted: an engine that fails more than one request in ten goes out."""
 
@@ -137,7 +137,8 @@ class Health:
 
     def _readmit(self, engine: Engine) -> None:
         engine.ejected = False
-        engine.failures = 0.0
+        # On probation: one failure more takes it out again, and good answers earn its credit back.
+        engine.failures = self._settings.request_failures - 1
         engine.steady_since = self._loop.time()
         engine.next_report = 0.0
         if engine.was_refused:

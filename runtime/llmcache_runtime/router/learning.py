@@ -11,7 +11,7 @@ from llmcache_runtime.router.upstream import EngineError
 
 _log = logging.getLogger(__name__)
 
-_TICK = 0.25
+_TICK = 0.5
 _TIMEOUT = 2.0
 _TRUST = 1.5
 """Times its cache's size that an engine is thought to hold: in simulations a little too much beats too little."""
