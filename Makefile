@@ -11,6 +11,7 @@ E2E_CLUSTER ?= local
 # What builds images: buildah, or docker where its daemon runs.
 BUILDER ?= buildah
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 600
 # These have a cluster of their own, so that they run beside the other e2e tests.
 E2E_LIFE := e2e/test_children.py e2e/test_stalled.py e2e/test_stale_kv.py e2e/test_front_ends.py
 
@@ -70,6 +71,26 @@ e2e-cache: $(STAMP) ## … of the cache: sharing, tiers, what the status says of
 	@$(PY) -m pytest e2e $(addprefix --ignore=,e2e/test_local_cluster.py $(E2E_LIFE)) \
 	  --cluster $(E2E_CLUSTER) --name cache --durations 10 $(PYTEST_ARGS)
 
+.PHONY: clients fuzz router-faults
+clients: ## Real clients through the router, unchanged: LangChain, aiperf (a Python environment of their own)
+	@$(MAKE) .venv-clients/.installed
+	@.venv-clients/bin/python -m pytest tests/router/test_optional_clients.py -p no:dash $(PYTEST_ARGS)
+
+fuzz: ## Fuzz the router's parsers (FUZZ_SECONDS=600); what it finds goes to build/fuzz
+	@$(MAKE) .venv-fuzz/.installed
+	@mkdir -p build/fuzz
+	@PYTHONPATH=runtime:. .venv-fuzz/bin/python -m tests.fuzz.run -max_total_time=$(FUZZ_SECONDS) -max_len=2048 \
+	  -artifact_prefix=build/ build/fuzz tests/fuzz/corpus
+
+router-faults: $(STAMP) ## Streams that fail while an engine is killed, hung, slow or flapping (3 minutes)
+	@$(PY) -m tests.bench.router_faults
+
+# Groups of pyproject.toml that are not in the lock: nothing that is shipped or tested by default needs them.
+.venv-%/.installed: pyproject.toml $(STAMP)
+	@test -x .venv-$*/bin/python || $(PY) -m venv .venv-$*
+	@$(VENV)/bin/uv pip install --quiet --python .venv-$*/bin/python --group $* --editable '.[router]'
+	@touch $@
+
 .PHONY: monitoring-check
 monitoring-check: $(STAMP) ## Prometheus rules, their unit tests and the dashboard's queries, with promtool, built on first use
 	@$(PY) -m e2e.monitoring check
@@ -126,4 +147,4 @@ audit-log: $(STAMP) ## Print the API server's audit log of writes (use make -s)
 	@$(PY) -m e2e.cluster audit-log --name $(CLUSTER)
 
 clean: ## Remove what builds left in this folder; the cache in your home stays
-	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) .venv-clients .venv-fuzz dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

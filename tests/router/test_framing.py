@@ -209,6 +209,19 @@ async def test_a_client_that_waits_to_be_told_sends_its_body_after_100(make_stac
     assert "expect" not in stack.engines[0].engine.heads[0]
 
 
+async def test_a_client_that_trickles_a_body_is_cut(make_stack: StackMaker) -> None:
+    stack = await make_stack(1, patience=Patience(body=0.2))
+    reader, writer = await stack.raw()
+    writer.write(POST + b"Content-Length: 100000\r\n\r\n")
+    ended = asyncio.ensure_future(asyncio.wait_for(reader.read(), 20))
+    while not ended.done():
+        writer.write(b"x")
+        await asyncio.wait([ended], timeout=0.02)
+    writer.close()
+
+    assert ended.exception() is None or isinstance(ended.exception(), ConnectionError)
+
+
 @pytest.mark.parametrize(
     "part", [b"", b"GET /ver", POST + b"Content-Length: 10\r\n\r\nhal"], ids=["idle", "head", "body"]
 )

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 import httpx
+import pytest
 
 from llmcache_runtime.router.forward import ForwardSettings
 from llmcache_runtime.router.health import HealthSettings
@@ -138,6 +139,26 @@ async def test_ids_and_trace_context_are_passed_on(make_stack: StackMaker) -> No
 
     assert answer.headers["x-request-id"] == "mine-1"
     assert (seen["x-request-id"], seen["traceparent"]) == ("mine-1", trace)
+
+
+@pytest.mark.parametrize(
+    ("parent", "passed"), [("00-" + "a" * 32 + "-" + "b" * 16 + "-01", True), ("00-0-0-00", False)]
+)
+async def test_the_state_of_a_trace_goes_with_its_parent(make_stack: StackMaker, parent: str, *, passed: bool) -> None:
+    stack = await make_stack(1)
+    await stack.client.get("/version", headers={"traceparent": parent, "tracestate": "a=b"})
+
+    assert ("tracestate" in stack.engines[0].engine.heads[0]) is passed
+
+
+async def test_sound_to_be_transcribed_passes_unchanged(make_stack: StackMaker) -> None:
+    stack = await make_stack(1)
+    answer = await stack.client.post("/v1/audio/transcriptions", files={"file": ("a.wav", b"RIFF\0\xff" * 1000)})
+    seen = stack.engines[0].engine
+
+    assert answer.status_code == 400, "the fake engine reads JSON only"
+    assert seen.heads[0]["content-type"].startswith("multipart/form-data; boundary=")
+    assert int(seen.heads[0]["content-length"]) > 6000
 
 
 async def test_absent_and_invalid_ids_are_replaced(make_stack: StackMaker) -> None:

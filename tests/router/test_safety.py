@@ -76,6 +76,35 @@ async def test_a_broken_certificate_leaves_the_last_one_in_use(tmp_path: Path) -
     await asyncio.wait([task])
 
 
+async def test_a_certificate_is_followed_as_kubelet_swaps_it(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        write_certificate(tmp_path / name, name)
+    data = tmp_path / "..data"
+    data.symlink_to("old")
+    for file in ("tls.crt", "tls.key"):
+        (tmp_path / file).symlink_to(f"..data/{file}")
+    certificate = Certificate(tmp_path / "tls.crt", tmp_path / "tls.key")
+    task = asyncio.create_task(certificate.follow(0.01))
+    (tmp_path / "..data_tmp").symlink_to("new")
+    (tmp_path / "..data_tmp").rename(data)
+    await until(lambda: certificate._seen[0] == (tmp_path / "new" / "tls.crt").read_bytes())
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_certificate_without_its_key_leaves_the_last_one_in_use(make_stack: StackMaker, tmp_path: Path) -> None:
+    stack = await make_stack(1, tls=write_certificate(tmp_path, "old"))
+    key = (tmp_path / "tls.key").read_bytes()
+    write_certificate(tmp_path, "new")
+    (tmp_path / "tls.key").write_bytes(key)
+    assert stack.router._certificate is not None
+    with pytest.raises(ssl.SSLError):
+        stack.router._certificate._load()
+
+    assert await common_name(stack.router.port) == "CN=old"
+
+
 async def test_only_clients_with_a_key_are_served_and_engines_never_see_it(
     make_stack: StackMaker, tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ _log = logging.getLogger(__name__)
 JSON: Headers = [(b"content-type", b"application/json")]
 _EARLY_LIMIT = 64 * 1024
 _LINGER = 2.0
+_SLOWEST = 1000.0
+"""Bytes a second below which a body is too slow, once the first part of it has come."""
 
 
 class Source(Protocol):
@@ -93,7 +95,7 @@ class Client(asyncio.Protocol):
             if len(self._early) > _EARLY_LIMIT:
                 self._transport.pause_reading()
             return
-        was_started = self._reader.started
+        was_started, was_in_body = self._reader.started, self._reader.in_body
         try:
             request = self._reader.feed(data)
         except FramingError as error:
@@ -102,7 +104,9 @@ class Client(asyncio.Protocol):
         if request is not None:
             self._start(request)
         elif self._reader.in_body:
-            self.deadline = self._loop.time() + self._patience.body
+            # Within a body every byte buys a little time, so that a trickle can't hold the connection for ever.
+            earned = self.deadline + len(data) / _SLOWEST if was_in_body else float("inf")
+            self.deadline = min(self._loop.time() + self._patience.body, earned)
         elif not was_started:
             self.deadline = self._loop.time() + self._patience.head
 

@@ -30,6 +30,8 @@ def request_head(request: Request, host: bytes, trace_id: bytes) -> bytes:
     """Write the head of a request anew for an engine: one Host, one length, no hop-by-hop header."""
     method, parent = request.method.encode(), trace_parent(request.fields.get(b"traceparent"))
     dropped = _with_nominated(_WRITTEN_ANEW, request.headers) if b"connection" in request.fields else _WRITTEN_ANEW
+    if b"tracestate" in request.fields and parent != request.fields.get(b"traceparent"):
+        dropped = dropped | {b"tracestate"}  # it belongs to a context that could not be read
     passed = b"".join([b"%b: %b\r\n" % header for header in request.headers if header[0] not in dropped])
     head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\nx-request-id: %b\r\ntraceparent: %b\r\n\r\n"
     return head % (method, request.target, host, passed, len(request.body), trace_id, parent)

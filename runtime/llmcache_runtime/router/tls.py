@@ -18,10 +18,16 @@ class Certificate:
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
         self._seen = self._content()
-        self.context.load_cert_chain(certificate, key)
+        self._load()
 
     def _content(self) -> tuple[bytes, bytes]:
         return self._certificate.read_bytes(), self._key.read_bytes()
+
+    def _load(self) -> None:
+        """Load the files. Raises OSError or ssl.SSLError, and leaves the context as it was."""
+        # Tried on another context first: a certificate that does not belong to the key would drop the one in use.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._certificate, self._key)
+        self.context.load_cert_chain(self._certificate, self._key)
 
     async def follow(self, interval: float = 2.0) -> None:
         """Load the files again whenever they have changed, for ever."""
@@ -30,7 +36,7 @@ class Certificate:
             try:
                 content = self._content()
                 if content != self._seen:
-                    self.context.load_cert_chain(self._certificate, self._key)
+                    self._load()
                     self._seen = content
                     _log.info("a new certificate is in use")
             except (OSError, ssl.SSLError) as error:
