@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from e2e.kube import Json
 
 NAME = "soak"
+_START_SECONDS = 1200.0
 SERVER, VALKEY = "256Mi", "512Mi"
 PROMPT_WORDS = 260
 """Some 1,000 tokens, 23 MB of KV with SmolLM2."""
@@ -80,7 +81,7 @@ def run(kube: Kube, seconds: float) -> Watched:
     kube.apply(service_manifest())
     service, watched = Service(kube, NAME), Watched()
     try:
-        service.wait("Ready", "True")
+        service.wait("Ready", "True", seconds=_START_SECONDS)
         stop = threading.Event()
         texts = [prompt(PROMPT_WORDS) for _ in range(working_set())]
         console.print(f"{len(texts)} prompts of 23 MB each, by turns")

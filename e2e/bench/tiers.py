@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from e2e.kube import Json
 
 NAME = "tiers"
+_START_SECONDS = 1200.0
 OPERATOR_ARGS = ("--window", "60", "--scrape-interval", "3", "--status-interval", "3")
 CLAIM: Json = {
     "apiVersion": "v1",
@@ -96,7 +97,7 @@ def run(name: str, rounds: int) -> Results:
     kube.apply(CLAIM, service_manifest())
     service, results = Service(kube, NAME), Results()
     try:
-        service.wait("Ready", "True")
+        service.wait("Ready", "True", seconds=_START_SECONDS)
         for layout, cache in LAYOUTS.items():
             lay_out(service, layout, cache)
             measure(service, layout, rounds, results)
@@ -121,8 +122,8 @@ def lay_out(service: Service, layout: str, cache: dict[str, Any]) -> None:
         return
     with step(f"laying the cache out as {layout}"), Trickle(service) as trickle:
         service.patch({"cache": cache})
-        service.wait("Ready", "True")
-        wait_until("both engines are of the new layout", lambda: settled(service), seconds=600)
+        service.wait("Ready", "True", seconds=_START_SECONDS)
+        wait_until("both engines are of the new layout", lambda: settled(service), seconds=_START_SECONDS)
     trickle.none_lost()
 
 

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llmcache_operator.api.conditions import Reason
+from llmcache_operator.core.conditions import Parts, Verdict
 from llmcache_operator.core.identity import identity
 from llmcache_operator.core.l2 import l2_sample, l2_verdict
 from llmcache_operator.core.outcome import outcome
 from llmcache_operator.core.reconcile import decide
+from llmcache_operator.core.rollout import Rollout
 from llmcache_operator.core.sharing import shares
 from llmcache_operator.core.target import Component
-from llmcache_operator.core.values import L2Sample, Observed
+from llmcache_operator.core.values import Finding, L2Sample, Observed
 from llmcache_operator.core.window import Measurement
 from tests.core.samples import NOW, SETTINGS, find, live, main_container, planned, resource, target
 
 if TYPE_CHECKING:
+    from llmcache_operator.core.target import Target
     from llmcache_operator.core.values import Json
 
 MANAGED: dict[str, Any] = {"valkey": {"managed": {"memory": "1Gi"}}}
@@ -151,6 +154,28 @@ def test_engines_share_through_an_l2() -> None:
     assert shares(target(cache={"topology": "PerEngine", "l2": MANAGED}).spec.cache)
 
 
+def verdict(service: Target, seen: Measurement, now: float = NOW, store: Rollout | None = None) -> Verdict | None:
+    return l2_verdict(
+        service, Parts({}, FINDINGS if store else (), 0, ()), store or Rollout(1, 1, settled=True), seen, now
+    )
+
+
+FINDINGS = (Finding("valkey", Reason.IMAGE_PULL_FAILED, "no such image"),)
+
+
+def test_a_valkey_that_does_not_come_up_is_the_news_and_its_cause_is_told() -> None:
+    seen = Measurement().with_l2(L2Sample(NOW, "Unreachable", "no such name"), "a")
+    found = verdict(target(cache={"l2": MANAGED}), seen, store=Rollout(1, 0, settled=False))
+
+    assert found is not None
+    assert (found.status, found.reason, found.message) == (False, Reason.IMAGE_PULL_FAILED, "no such image")
+    calm = l2_verdict(
+        target(cache={"l2": MANAGED}), Parts({}, (), 0, ()), Rollout(1, 0, settled=False), Measurement(), NOW
+    )
+    assert calm is not None
+    assert calm.reason is Reason.PROGRESSING
+
+
 @pytest.mark.parametrize(
     ("state", "reason"),
     {
@@ -163,7 +188,7 @@ def test_engines_share_through_an_l2() -> None:
 )
 def test_what_a_guard_finds_is_told_with_the_stores_own_words(state: str, reason: Reason) -> None:
     seen = Measurement().with_l2(L2Sample(NOW, "Ok", "fine"), "a").with_l2(L2Sample(NOW, state, "its words"), "b")
-    found = l2_verdict(target(cache={"l2": MANAGED}), seen, NOW)
+    found = verdict(target(cache={"l2": MANAGED}), seen)
 
     assert found is not None
     assert (found.status, found.reason) == (False, reason)
@@ -174,9 +199,9 @@ def test_an_l2_that_all_servers_use_is_ready_and_one_that_nobody_has_seen_is_unk
     service = target(cache={"l2": MANAGED})
     well = Measurement().with_l2(L2Sample(NOW, "Ok", "fine"), "a")
 
-    assert [getattr(l2_verdict(service, seen, NOW), "status", 0) for seen in (well, Measurement())] == [True, None]
-    assert getattr(l2_verdict(service, well, NOW + 600), "status", 0) is None
-    assert l2_verdict(target(), well, NOW) is None
+    assert [getattr(verdict(service, seen), "status", 0) for seen in (well, Measurement())] == [True, None]
+    assert getattr(verdict(service, well, NOW + 600), "status", 0) is None
+    assert verdict(target(), well) is None
 
 
 def test_a_guard_is_read_or_refused() -> None:

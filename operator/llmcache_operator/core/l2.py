@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.api.conditions import ConditionType, Reason
 from llmcache_operator.core.conditions import Verdict
+from llmcache_operator.core.target import Component
 from llmcache_operator.core.values import L2Sample
 
 if TYPE_CHECKING:
+    from llmcache_operator.core.conditions import Parts
+    from llmcache_operator.core.rollout import Rollout
     from llmcache_operator.core.target import Target
     from llmcache_operator.core.window import Measurement
 
@@ -36,11 +39,29 @@ def l2_sample(at: float, text: str) -> L2Sample:
         raise ValueError(f"/state can't be read: {error!r}") from error
 
 
-def l2_verdict(target: Target, measurement: Measurement, now: float) -> Verdict | None:
-    """Return how the Valkey of a service is, or None where it has none. The worst that a guard tells counts."""
+def l2_verdict(target: Target, parts: Parts, store: Rollout, measurement: Measurement, now: float) -> Verdict | None:
+    """Return how the Valkey of a service is, or None where it has none.
+
+    `store` is how far the service's own Valkey has come: while it comes up, that is the news. Else the worst that a
+    guard tells counts.
+    """
     l2 = target.spec.cache.l2
     if l2 is None or l2.valkey is None:
         return None
+    if target.managed_valkey and not store.complete:
+        return _coming(parts)
+    return _told(target, measurement, now)
+
+
+def _coming(parts: Parts) -> Verdict:
+    causes = [finding for finding in parts.findings if finding.component == Component.VALKEY.value]
+    reason, text = Reason.PROGRESSING, "Valkey is not ready yet. Engines serve on without it"
+    if causes:
+        reason, text = causes[0].reason, causes[0].message
+    return Verdict(ConditionType.L2_READY, status=False, reason=reason, message=text)
+
+
+def _told(target: Target, measurement: Measurement, now: float) -> Verdict:
     patience = PATIENCE_SCRAPES * target.settings.scrape_interval
     fresh = {name: sample for name, sample in sorted(measurement.l2.items()) if sample.at > now - patience}
     kind = ConditionType.L2_READY

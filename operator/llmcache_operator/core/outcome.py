@@ -54,10 +54,9 @@ def outcome(
         status: Json = {key: previous[key] for key in ("url", "engines", "cache") if key in previous}
     else:
         covered = coverage(decision.target, observed, measurement, now)
-        parts = replace(
-            _parts(decision.target, observed, rejections, covered, now),
-            l2=l2_verdict(decision.target, measurement, now),
-        )
+        parts = _parts(decision.target, observed, rejections, covered, now)
+        store = rollout(child(observed.children, "StatefulSet", decision.target.name(Component.VALKEY)), 1)
+        parts = replace(parts, l2=l2_verdict(decision.target, parts, store, measurement, now))
         engines = parts.rollouts[Component.ENGINE]
         tested = standing(decision.target, observed, _settled(parts), measurement, now)
         judged = _judged(decision.target, observed, parts, measurement, tested.verdict, now)
