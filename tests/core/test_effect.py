@@ -197,6 +197,18 @@ def test_a_server_that_restarted_empty_is_told_until_it_holds_half_again() -> No
     assert rounds_until(story, {Reason.EFFECTIVE}) <= MINUTE
 
 
+def test_engines_have_a_moment_to_register_again_at_a_server_that_restarted() -> None:
+    story = well()
+    story.restart_server()
+    story.server["unknown_lookups"] = 20
+    story.registered = 0
+    assert story.play(2).reason is Reason.CACHE_EMPTIED
+
+    assert rounds_until(story, {Reason.ENGINES_NOT_REGISTERED}) <= MINUTE
+    story.registered = 2
+    assert rounds_until(story, {Reason.CACHE_EMPTIED, Reason.EFFECTIVE}) <= MINUTE
+
+
 def test_a_server_that_was_cleared_is_told_too_and_evictions_are_not_that() -> None:
     story = well()
     story.used *= 0.4

@@ -89,24 +89,23 @@ def _without_connector(evidence: Evidence) -> str | None:
 
 def _unknown(evidence: Evidence) -> str | None:
     """Tell if the server knows fewer engines than are ready. Without traffic it harms nobody, and may be forgotten."""
-    if not evidence.window.engines.requests:
+    seen = evidence.recent
+    long_ago = evidence.at - seen.seconds - REJOIN_SECONDS
+    joined = [sample for sample in evidence.caches.values() if (sample.started_at or 0) <= long_ago]
+    if not evidence.window.engines.requests or len(joined) < len(evidence.caches):
         return None
-    known = [
-        sample.registered
-        for sample in evidence.caches.values()
-        if sample.registered is not None and (sample.started_at or 0) <= evidence.at - REJOIN_SECONDS
-    ]
+    known = [sample.registered for sample in joined if sample.registered is not None]
     ready = sum(engine.since <= evidence.at - REGISTRATION_SECONDS for engine in evidence.engines)
     if known and round(sum(known)) < ready:
         return (
             f"{round(sum(known))} of {ready} engines are registered at the LMCache server. The others never store and "
-            f"never find anything.{_suspects(evidence, evidence.recent)}"
+            f"never find anything.{_suspects(evidence, seen)}"
         )
-    strangers = evidence.recent.caches.unknown_lookups
+    strangers = seen.caches.unknown_lookups
     if strangers > SKEW_LOOKUPS:
         return (
-            f"{count(strangers)} look-ups of the last {span(evidence.recent.seconds)} came from engines that are not "
-            f"registered at the LMCache server.{_suspects(evidence, evidence.recent)}"
+            f"{count(strangers)} look-ups of the last {span(seen.seconds)} came from engines that are not registered at "
+            f"the LMCache server.{_suspects(evidence, seen)}"
         )
     return None
 
