@@ -104,8 +104,8 @@ def _unknown(evidence: Evidence) -> str | None:
     strangers = seen.caches.unknown_lookups
     if strangers > SKEW_LOOKUPS:
         return (
-            f"{count(strangers)} look-ups of the last {span(seen.seconds)} came from engines that are not registered at "
-            f"the LMCache server.{_suspects(evidence, seen)}"
+            f"{count(strangers)} look-ups of the last {span(seen.seconds)} came from engines that are not registered "
+            f"at the LMCache server.{_suspects(evidence, seen)}"
         )
     return None
 
