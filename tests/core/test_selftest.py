@@ -185,6 +185,7 @@ def test_a_test_that_may_have_ended_an_engine_waits_ever_longer_for_the_next_fle
     died = known(Reason.PROBE_FAILED, ago=wait - 1, failures=failures, fleet="0")
     found = stands(A, B, CACHE, measurement=died)
     assert says(found) == (None, Reason.PENDING)
+    assert f"failed {failures} times in a row: told" in found.verdict.message
     assert found.due is None
 
     test = due(stands(A, B, CACHE, measurement=known(Reason.PROBE_FAILED, ago=wait, failures=failures, fleet="0")))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -102,9 +102,19 @@ def _of_fleet(
         verdict = Verdict(ConditionType.CACHE_SHARING_VERIFIED, _STATUS[last.reason], last.reason, last.message)
         mark = {"at": _since(observed.resource, last), "fleet": fleet}
         return Standing(verdict, {"selfTest": mark}, due)
-    if len(free) < 2 or last is not None:
-        return Standing(_untested(Reason.SATURATED, "Not tried yet: requests wait on the engines").verdict, {}, due)
-    return Standing(_untested(Reason.PENDING, f"{len(engines)} engines are being tried").verdict, {}, due)
+    return replace(_not_yet(test, latest, is_due=is_due), due=due)
+
+
+def _not_yet(test: SelfTest, latest: SelfTestResult | None, *, is_due: bool) -> Standing:
+    """Say why a fleet has no result. `latest` is of this fleet, or of another one."""
+    if latest is not None and not is_due and _is_dangerous(latest):
+        text = (
+            f"Tried again later, because with other pods it failed {latest.failures} times in a row: {latest.message}"
+        )
+        return _untested(Reason.PENDING, text)
+    if len(test.engines) < 2 or test.last is not None:
+        return _untested(Reason.SATURATED, "Not tried yet: requests wait on the engines")
+    return _untested(Reason.PENDING, f"{len(test.engines) + test.left_out} engines are being tried")
 
 
 def _may_begin(latest: SelfTestResult | None, now: float) -> bool:
