@@ -221,13 +221,35 @@ def test_a_server_that_was_cleared_is_told_too_and_evictions_are_not_that() -> N
     assert evicting.play(2).reason is Reason.EFFECTIVE
 
 
+def test_engines_with_servers_of_their_own_miss_no_shared_one() -> None:
+    story = Story(spec={"cache": {"topology": "PerEngine"}}, server_up=True)
+    story.play(8)
+    assert story.told[-1].reason is Reason.EFFECTIVE
+
+    story.server_answers = False
+    assert rounds_until(story, {Reason.SERVER_UNREACHABLE}) <= MINUTE
+    assert "refused" in story.told[-1].message
+
+
 def test_a_lost_cache_is_forgotten_after_a_window() -> None:
     story = well()
     story.restart_server()
     story.each(written=0)
 
-    story.play(23)
-    assert story.reasons() == ["Effective", "CacheEmptied", "Effective"] or story.reasons()[-1] == "Effective"
+    assert story.play(8).reason is Reason.CACHE_EMPTIED
+    assert story.play(16).reason is Reason.EFFECTIVE
+
+
+def test_a_cache_that_is_too_small_is_told_with_the_size_that_would_do() -> None:
+    story = well()
+    story.spec = {"cache": {"memory": "1Gi"}}
+    story.used, story.capacity = 900 * 2**20, 2**30
+    story.each(server=0.0, own=0.2, found=0.02, written=400, evicted=400)
+    assert rounds_until(story, {Reason.EVICTING}) <= MINUTE
+
+    story.play(20)
+    assert "it holds 1.0 GiB" in story.told[-1].message
+    assert "Set spec.cache.memory to 21Gi or more" in story.told[-1].message
 
 
 def test_wrong_kv_comes_before_everything_that_traffic_shows() -> None:

@@ -97,9 +97,10 @@ def cache_emptied(evidence: Evidence) -> str | None:
             if _lost(before, after) and not _filled_again(before, after, samples[-1], evidence.at):
                 moment = datetime.fromtimestamp((_restarted_at(before, after) or after.at), UTC)
                 how = "restarted" if _restarted_at(before, after) else "was cleared"
+                below = " from memory; the L2 keeps its own" if evidence.target.spec.cache.l2 else ""
                 return (
-                    f"{pod} {how} at {moment:%H:%M:%S} UTC and lost {size(before.used_bytes)} of KV. It fills again "
-                    f"with the traffic; nothing has to be done. If it comes back: kubectl describe pod {pod}."
+                    f"{pod} {how} at {moment:%H:%M:%S} UTC and lost {size(before.used_bytes)} of KV{below}. It fills "
+                    f"again with the traffic; nothing has to be done. If it comes back: kubectl describe pod {pod}."
                 )
     return None
 

@@ -13,7 +13,7 @@ from llmcache_operator.core.effect.reload import UNKNOWNS, costs, waits
 from llmcache_operator.core.effect.words import count, percent, size, span
 from llmcache_operator.core.growth import restarted
 from llmcache_operator.core.quantity import GIBI
-from llmcache_operator.core.sizing import sizing
+from llmcache_operator.core.sizing import SERVER_FILL, sizing
 
 if TYPE_CHECKING:
     from llmcache_operator.core.effect.evidence import Evidence, Traffic
@@ -202,7 +202,7 @@ def _more_memory(evidence: Evidence) -> str:
     if not held:
         return "Raise spec.cache.memory, or add spec.cache.l2."
     written = evidence.window.caches.written_chunks * used / held / max(1, len(evidence.caches))
-    wanted = max(ceil(1.1 * written / GIBI), ceil(2 * have / GIBI))
+    wanted = max(ceil(written / SERVER_FILL / GIBI), ceil(2 * have / GIBI))
     return (
         f"All that was written in the last {span(evidence.window.seconds)} is {size(written)}; it holds {size(have)}. "
         f"Set spec.cache.memory to {wanted}Gi or more, or add spec.cache.l2."
