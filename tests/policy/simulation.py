@@ -2,7 +2,8 @@
 
 Engines prefill one request at a time and hold an LRU of 16-token blocks; a shared tier, if any, holds 256-token
 chunks. A token is four bytes. Users talk in rounds: each question follows the answer to the one before, so a faster
-fleet is asked more.
+fleet is asked more. The sizes of the load are those of multi-round-qa (vllm-project/production-stack,
+benchmarks/multi-round-qa): a system prompt that all share, a history of the user's own, rounds of question and answer.
 """
 
 import heapq
@@ -11,12 +12,14 @@ import json
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
+from statistics import mean
+from typing import Protocol, runtime_checkable
 
 from xxhash import xxh3_64_intdigest
 
-from llmcache_runtime.policy import Fleet, RequestKey, TierTokens, request_key
+from llmcache_runtime.policy import Fleet, Observation, PrefixAware, Rates, RequestKey, TierTokens, request_key
 
 TOKEN_BYTES = 4
 BLOCK = 16
@@ -25,17 +28,24 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Load:
-    """A load: users who each hold several conversations one after another. Sizes in tokens, times in seconds."""
+    """A load: users who each hold several conversations one after another. Sizes in tokens, times in seconds.
+
+    session: each conversation is named in a header, for policies that can't do without.
+    documents: conversations are about one of so many histories, the n-th of which is asked 1/n as often as the first;
+    0 gives each its own.
+    """
 
     users: int = 48
-    conversations: int = 3
+    conversations: int = 5
     rounds: int = 6
     system: int = 1000
     history: int = 2000
-    question: int = 60
+    question: int = 100
     answer: int = 100
-    think: float = 4.0
+    think: float = 2.0
     seed: int = 1
+    session: bool = False
+    documents: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Machine:
     """What an engine is: sizes in tokens, speeds in tokens a second."""
 
     engines: int = 4
-    cache: int = 100_000
+    cache: int = 60_000
     shared: int = 0
     prefill: float = 8000.0
     reload: float = 24000.0
@@ -52,11 +62,13 @@ class Machine:
 
 @dataclass
 class Result:
-    """What came out. Tokens by tier, as they were served and as they were expected."""
+    """What came out. Tokens by tier, as they were served and as they were expected; seconds."""
 
     served: list[TierTokens] = field(default_factory=list)
     expected: list[TierTokens] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
+    busy: float = 0.0
+    lasted: float = 0.0
 
     def percent(self, tier: str) -> float:
         """Give the share of all prompt tokens that came from a tier."""
@@ -67,7 +79,7 @@ class Result:
     @property
     def ttft(self) -> float:
         """Give the mean time to first token, in seconds."""
-        return sum(self.waits) / len(self.waits)
+        return mean(self.waits)
 
 
 class Lru:
@@ -102,20 +114,54 @@ class SimulatedEngine:
     cache: Lru
     busy: bool = False
     queue: deque[Callable[[], None]] = field(default_factory=deque)
+    seen: Observation = field(default_factory=lambda: Observation(0.0, 0.0, 0.0, 0.0))
+
+    def did(self, tiers: TierTokens, wait: float) -> None:
+        """Move the counters that a router reads."""
+        was = self.seen
+        self.seen = Observation(
+            was.computed + tiers.compute, was.reloaded + tiers.shared, was.requests + 1, was.seconds + wait
+        )
+
+
+@runtime_checkable
+class SeesEvents(Protocol):
+    """A policy that is told, before a pick, how many tokens of the prompt each engine holds."""
+
+    def observe(self, held: dict[str, int]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A request: its key, its text, and its text with the answer."""
+
+    key: RequestKey
+    text: bytes
+    whole: bytes
 
 
 class Simulation:
-    """Runs a load over a fleet. `make` makes one policy for each router replica; requests go to a random one."""
+    """Runs a load over a fleet. `make` makes one policy for each router replica; requests go to a random one.
 
-    def __init__(self, make: Callable[[], Fleet], load: Load, machine: Machine, replicas: int = 1) -> None:
+    A `PrefixAware` policy is taught every ten seconds what a router reads in the engines' metrics; with `price` off it
+    goes on to think that the shared tier is as dear as computing.
+    """
+
+    def __init__(
+        self, make: Callable[[], Fleet], load: Load, machine: Machine, replicas: int = 1, *, price: bool = True
+    ) -> None:
         self._load, self._machine = load, machine
         self._rng = random.Random(load.seed)  # noqa: S311 (a load, repeatable)
         self._replicas = [make() for _ in range(replicas)]
         self._engines = {f"engine-{i}": SimulatedEngine(Lru(machine.cache // BLOCK)) for i in range(machine.engines)}
         self._shared = Lru(machine.shared // CHUNK)
+        self._price = price and machine.shared > 0
+        self._rates = Rates()
+        self._talking = load.users
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._now = 0.0
+        self._documents: list[str] = []
         self.result = Result()
         for policy in self._replicas:
             for name in self._engines:
@@ -124,47 +170,78 @@ class Simulation:
     def run(self) -> Result:
         """Play the load to its end."""
         system = self._words(self._load.system)
-        for _ in range(self._load.users):
-            talk = self._talk(system)
+        self._documents = [self._words(self._load.history) for _ in range(self._load.documents)]
+        self._teach({})
+        for user in range(self._load.users):
+            talk = self._talk(user, system)
             self._at(self._rng.uniform(0, self._load.think * 4), partial(self._advance, talk))
         while self._events:
             self._now, _, event = heapq.heappop(self._events)
             event()
+        self.result.lasted = self._now
         return self.result
 
     def _at(self, delay: float, event: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self._now + delay, next(self._order), event))
 
+    def _teach(self, earlier: dict[str, Observation]) -> None:
+        """Do what `llmcache_runtime.router.learning` does."""
+        seen = {name: engine.seen for name, engine in self._engines.items()}
+        for name, before in earlier.items():
+            now = seen[name]
+            if now.requests > before.requests:
+                pairs = zip(astuple(now), astuple(before), strict=True)
+                self._rates.observe(Observation(*(a - b for a, b in pairs)))
+        for policy in self._replicas:
+            if isinstance(policy, PrefixAware):
+                policy.set_reload_ratio(self._rates.reload_ratio if self._price else 1.0)
+                for name in self._engines:
+                    policy.set_prefill_rate(name, self._rates.prefill_rate)
+                    policy.set_capacity(name, self._machine.cache)
+        if self._talking:
+            self._at(10.0, partial(self._teach, seen))
+
     def _words(self, tokens: int) -> str:
         return "".join(f"{self._rng.randrange(1000):03d} " for _ in range(tokens))
 
-    def _talk(self, system: str) -> Iterator[tuple[list[dict[str, str]], str]]:
+    def _history(self) -> str:
+        if not self._documents:
+            return self._words(self._load.history)
+        (text,) = self._rng.choices(self._documents, [1 / (n + 1) for n in range(len(self._documents))])
+        return text + self._words(self._load.question)
+
+    def _talk(self, user: int, system: str) -> Iterator[Turn]:
         load = self._load
-        for _ in range(load.conversations):
+        for number in range(load.conversations):
+            session = f"{user}-{number}".encode() if load.session else None
             messages = [
                 {"role": "system", "content": system},
-                {"role": "user", "content": self._words(load.history)},
+                {"role": "user", "content": self._history()},
             ]
             for _ in range(load.rounds):
                 answer = self._words(load.answer)
-                yield messages, answer
+                body = json.dumps({"model": "m", "stream": True, "messages": messages}).encode()
+                text = "".join(m["role"] + m["content"] for m in messages)
+                yield Turn(request_key(body, session), text.encode(), (text + "assistant" + answer).encode())
                 messages = [
                     *messages,
                     {"role": "assistant", "content": answer},
                     {"role": "user", "content": self._words(load.question)},
                 ]
 
-    def _advance(self, talk: Iterator[tuple[list[dict[str, str]], str]]) -> None:
+    def _advance(self, talk: Iterator[Turn]) -> None:
         turn = next(talk, None)
-        if turn is not None:
-            messages, answer = turn
-            key = request_key(json.dumps({"model": "m", "stream": True, "messages": messages}).encode())
-            text = "".join(m["role"] + m["content"] for m in messages)
-            self._send(key, text.encode(), (text + "assistant" + answer).encode(), lambda: self._advance(talk))
+        if turn is None:
+            self._talking -= 1
+        else:
+            self._send(turn, partial(self._advance, talk))
 
-    def _send(self, key: RequestKey, text: bytes, whole: bytes, then: Callable[[], None]) -> None:
+    def _send(self, turn: Turn, then: Callable[[], None]) -> None:
         policy = self._rng.choice(self._replicas)
-        pick = policy.pick(key, self._now)
+        blocks, chunks = chain(turn.text, BLOCK), chain(turn.text, CHUNK)
+        if isinstance(policy, SeesEvents):
+            policy.observe({name: e.cache.matched(blocks) * BLOCK for name, e in self._engines.items()})
+        pick = policy.pick(turn.key, self._now)
         assert pick is not None
         ticket = policy.on_start(pick, self._now)
         engine = self._engines[pick.engine]
@@ -173,18 +250,20 @@ class Simulation:
 
         def prefill() -> None:
             engine.busy = True
-            blocks, chunks = chain(text, BLOCK), chain(text, CHUNK)
             held = engine.cache.matched(blocks) * BLOCK
             shared = max(0, self._shared.matched(chunks) * CHUNK - held)
-            tiers = TierTokens(held, shared, len(text) // TOKEN_BYTES - held - shared)
+            tiers = TierTokens(held, shared, len(turn.text) // TOKEN_BYTES - held - shared)
             self.result.served.append(tiers)
             self.result.expected.append(pick.tiers)
-            self._at(tiers.compute / machine.prefill + shared / machine.reload, lambda: first(blocks, chunks))
+            work = tiers.compute / machine.prefill + shared / machine.reload
+            self.result.busy += work
+            self._at(work, partial(first, tiers))
 
-        def first(blocks: list[int], chunks: list[int]) -> None:
+        def first(tiers: TierTokens) -> None:
             engine.cache.touch(blocks)
             self._shared.touch(chunks)
             self.result.waits.append(self._now - asked)
+            engine.did(tiers, self._now - asked)
             policy.on_first_token(ticket, self._now)
             engine.busy = False
             if engine.queue:
@@ -193,7 +272,7 @@ class Simulation:
 
         def end() -> None:
             policy.on_end(ticket, self._now)
-            engine.cache.touch(chain(whole, BLOCK))
+            engine.cache.touch(chain(turn.whole, BLOCK))
             self._at(self._rng.expovariate(1 / load.think), then)
 
         if engine.busy:

@@ -51,10 +51,10 @@ async def tiers(stack: Stack, text: str) -> str:
 async def test_the_size_of_a_cache_bounds_what_its_engine_is_thought_to_hold(make_stack: StackMaker) -> None:
     stack = await make_stack(1, metrics_interval=0.05, forward=ForwardSettings(debug_headers=True), cache_tokens=2048)
     policy = stack.prefix_aware
-    await until(lambda: policy._capacities == {"engine-0": 2048 * 3 // 2 // 64})
+    await until(lambda: policy._capacities == {"engine-0": 2048 // 64})
     await tiers(stack, "x" * 40_000)
 
-    assert (await tiers(stack, "x" * 40_000)).startswith("engine=3072")
+    assert (await tiers(stack, "x" * 40_000)).startswith("engine=2048")
 
 
 @pytest.mark.parametrize("shared", [False, True])

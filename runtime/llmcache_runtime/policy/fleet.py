@@ -19,7 +19,8 @@ SLOW_START = 10.0
 class Engine:
     """One engine as a policy sees it.
 
-    token: its name as bytes, for hashing; queued: prefill work in priced tokens; prefill_rate: tokens a second.
+    token: its name as bytes, for hashing; queued: prefill work in priced tokens; since: when the first of it began;
+    prefill_rate: tokens a second.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Engine:
     removed: bool = False
     running: int = 0
     queued: float = 0.0
+    since: float = float("-inf")
     prefill_rate: float = PREFILL_RATE
     unseen: deque[tuple[float, Ticket]] = field(default_factory=deque)
 
@@ -38,13 +40,24 @@ class Engine:
         A request that doesn't stream shows no first token; without this its prompt would count as queued to its end.
         """
         while self.unseen and self.unseen[0][0] <= now:
-            self.prefilled(self.unseen.popleft()[1])
+            self.prefilled(self.unseen.popleft()[1], now)
 
-    def prefilled(self, ticket: Ticket) -> None:
+    def queue(self, cost: float, now: float) -> None:
+        """Put a request's prompt on the queue."""
+        if self.queued < 1:  # what is left of a token is the rounding of sums
+            self.since = now
+        self.queued += cost
+
+    def prefilled(self, ticket: Ticket, now: float) -> None:
         """Take a request's prompt off the queue, once."""
         if ticket.queued:
             ticket.queued = False
             self.queued -= ticket.pick.cost
+            self.since = now
+
+    def ahead(self, now: float) -> float:
+        """Estimate what of the queue is still to do: the prompt at work shrinks while it is computed."""
+        return max(0.0, self.queued - (now - self.since) * self.prefill_rate) if self.queued >= 1 else 0.0
 
 
 class Fleet(ABC):
@@ -78,29 +91,27 @@ class Fleet(ABC):
             ticket.queued = ticket.running = False
             return ticket
         engine.running += 1
-        engine.queued += pick.cost
+        engine.queue(pick.cost, now)
         if not pick.key.streams:
             engine.unseen.append((now + engine.queued / engine.prefill_rate, ticket))
-        self._started(pick)
+        self._started(pick, now)
         return ticket
 
     def on_first_token(self, ticket: Ticket, now: float) -> None:
         """See `Policy.on_first_token`."""
-        del now
         engine = self._engines.get(ticket.pick.engine)
         if engine is not None and ticket.running:
-            engine.prefilled(ticket)
+            engine.prefilled(ticket, now)
             self._prefilled(ticket.pick)
 
     def on_end(self, ticket: Ticket, now: float) -> None:
         """See `Policy.on_end`."""
-        del now
         engine = self._engines.get(ticket.pick.engine)
         if engine is None or not ticket.running:
             return
         ticket.running = False
         engine.running -= 1
-        engine.prefilled(ticket)
+        engine.prefilled(ticket, now)
         if engine.removed and engine.running == 0:
             del self._engines[engine.name]
 
@@ -147,9 +158,9 @@ class Fleet(ABC):
     def _choose(self, key: RequestKey, candidates: Sequence[Engine], now: float) -> Pick:
         """Choose among at least one engine."""
 
-    def _started(self, pick: Pick) -> None:
+    def _started(self, pick: Pick, now: float) -> None:
         """Remember that the engine was sent this prompt."""
-        del pick  # by default a policy remembers nothing
+        del pick, now  # by default a policy remembers nothing
 
     def _prefilled(self, pick: Pick) -> None:
         """Remember that the engine has computed this prompt."""

@@ -18,6 +18,11 @@ class PrefixIndex:
     def __len__(self) -> int:
         return len(self._hashes)
 
+    @property
+    def full(self) -> bool:
+        """Whether something new makes it forget something, or soon will: it forgets in batches."""
+        return len(self._hashes) >= self._capacity - self._capacity // 16
+
     def matched(self, chain: Sequence[int]) -> int:
         """Count the leading hashes of `chain` that are held."""
         hashes = self._hashes

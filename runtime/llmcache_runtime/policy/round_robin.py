@@ -19,5 +19,6 @@ class RoundRobin(Fleet):
         name = next((n for n in names if n > self._last), names[0])
         return Pick(name, Reason.ROUND_ROBIN, TierTokens(0, 0, key.tokens), key.tokens, key)
 
-    def _started(self, pick: Pick) -> None:
+    def _started(self, pick: Pick, now: float) -> None:
+        del now
         self._last = pick.engine

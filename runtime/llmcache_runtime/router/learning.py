@@ -13,8 +13,6 @@ _log = logging.getLogger(__name__)
 
 _TICK = 0.5
 _TIMEOUT = 2.0
-_TRUST = 1.5
-"""Times its cache's size that an engine is thought to hold: in simulations a little too much beats too little."""
 
 
 class Learning:
@@ -63,7 +61,7 @@ class Learning:
 
     def _teach(self, policy: PrefixAware, engine: Engine, report: Report) -> None:
         if report.capacity:
-            policy.set_capacity(engine.id, int(report.capacity * _TRUST))
+            policy.set_capacity(engine.id, report.capacity)
         known = [shares for shares in (r.shares for r in self._reports.values()) if shares is not None]
         if known:
             policy.set_reload_ratio(self._rates.reload_ratio if any(known) else 1.0)
