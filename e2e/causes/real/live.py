@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NAME = "causes"
 STRAY = f"{NAME}-engine-stray"
 PAUSED = "llmcache.dev/paused"
-READY_SECONDS = 300.0
+START_SECONDS, READY_SECONDS = 900.0, 300.0
 SESSIONS, PAUSE = 8, 3.0
 SPEC: Json = {
     # Room for 6,144 tokens: eight conversations don't fit into two of these, so that the server has work.
@@ -51,7 +51,7 @@ class Live:
         """Create the service, wait until it is ready, and start its clients."""
         self.kube.apply(manifest(self.name, **SPEC))
         self.service = Service(self.kube, self.name)
-        self.service.wait("Ready", "True")
+        self.service.wait("Ready", "True", seconds=START_SECONDS)
         self.find()
         self._client = httpx.AsyncClient(timeout=120, trust_env=False)
         self._clients: Future[None] = self.loop.start(self.traffic.run(self._send))
