@@ -145,6 +145,11 @@ CAUSES: dict[str, tuple[Reason, Change, Change]] = {
         _each(through_router=1.0),
     ),
     "reloads are slow": (Reason.SLOWER_THAN_PREFILL, _each(reload_seconds=0.01), _each(reload_seconds=0.0004)),
+    "reloads are two and a half times as slow as computing": (
+        Reason.SLOWER_THAN_PREFILL,
+        _each(reload_seconds=0.005),
+        _each(reload_seconds=0.0004),
+    ),
     "the cache is too small": (Reason.EVICTING, _too_small, _large_again),
 }
 

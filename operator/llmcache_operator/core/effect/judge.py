@@ -83,6 +83,9 @@ RULES: tuple[tuple[Reason, bool | None, Rule], ...] = (
 WEAK = (Reason.NOT_SAMPLED_YET, Reason.IDLE, Reason.TOO_FEW_REQUESTS)
 """Verdicts for want of evidence. After a restart of the operator its memory is too short for them to end others."""
 
+FAR_SIGHTED = (Reason.SLOWER_THAN_PREFILL,)
+"""Verdicts on three steps or more, with their error known: a second look would only see the same again."""
+
 _REASONS = {reason.value: reason for reason, *_ in RULES}
 
 
@@ -105,7 +108,8 @@ def judge(  # noqa: PLR0913 - all that is known
 ) -> Verdict:
     """Return the condition CacheEffective.
 
-    A reason is told once it holds now and one step earlier; until then the one that was told stays, with its message.
+    A reason is told once it holds now and one step earlier, or is far-sighted; until then the one that was told stays,
+    with its message.
     """
     told = _told(observed.resource)
     before = _REASONS.get(told["reason"]) if told else None
@@ -117,7 +121,7 @@ def judge(  # noqa: PLR0913 - all that is known
     if told is None or before is None or before is current.reason:
         return current
     forgotten = current.reason in WEAK and before not in WEAK and not _remembers(measurement, target, now)
-    if not forgotten and look(now - step(target)).reason is current.reason:
+    if not forgotten and (current.reason in FAR_SIGHTED or look(now - step(target)).reason is current.reason):
         return current
     status = {"True": True, "False": False}.get(told["status"])
     return Verdict(ConditionType.CACHE_EFFECTIVE, status=status, reason=before, message=told["message"])
