@@ -145,11 +145,6 @@ CAUSES: dict[str, tuple[Reason, Change, Change]] = {
         _each(through_router=1.0),
     ),
     "reloads are slow": (Reason.SLOWER_THAN_PREFILL, _each(reload_seconds=0.01), _each(reload_seconds=0.0004)),
-    "reloads are two and a half times as slow as computing": (
-        Reason.SLOWER_THAN_PREFILL,
-        _each(reload_seconds=0.005),
-        _each(reload_seconds=0.0004),
-    ),
     "the cache is too small": (Reason.EVICTING, _too_small, _large_again),
 }
 
@@ -169,6 +164,16 @@ def test_a_cause_is_named_within_a_minute_and_cleared_within_one(cause: str) -> 
 
     cure(story)
     assert rounds_until(story, {Reason.EFFECTIVE, Reason.CACHE_EMPTIED}) <= MINUTE
+
+
+def test_slow_reloads_are_told_as_soon_as_three_steps_show_them() -> None:
+    story = well()
+    story.uneven = 0.5
+    story.play(4)
+
+    _each(reload_seconds=0.005)(story)
+
+    assert rounds_until(story, {Reason.SLOWER_THAN_PREFILL}) == 3
 
 
 def test_a_cause_says_what_it_saw_and_what_to_do() -> None:
