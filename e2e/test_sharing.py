@@ -40,7 +40,7 @@ def chat(kube: Kube, models: None) -> Iterator[Service]:  # noqa: ARG001
     kube.apply(resource)
     service = Service(kube, resource["metadata"]["name"])
     service.wait("Ready", "True")
-    service.wait("CacheSharingVerified", "True", "Verified", seconds=60)
+    service.wait("CacheSharingVerified", "True", "Verified", seconds=120)
     # From here on, tests count the engines' prompt tokens themselves.
     service.patch({"cache": {"selfTest": "Disabled"}})
     service.wait("CacheSharingVerified", "Unknown", "Disabled", seconds=60)
