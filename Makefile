@@ -39,8 +39,8 @@ demo-down: $(STAMP) ## Take the demo and its cluster down
 
 ##@ Check it
 .PHONY: test lint unit apiserver e2e e2e-cluster e2e-cache e2e-life
-test: lint ## Everything: lint, unit, real API server, real cluster with real vLLM and LMCache
-	@$(MAKE) --jobs 2 --keep-going lane-e2e-cache lane-e2e-life lane-apiserver lane-unit lane-e2e-cluster
+test: lint ## Everything: lint, unit, rules, real API server, real cluster with real vLLM and LMCache
+	@$(MAKE) --jobs 2 --keep-going lane-e2e-cache lane-e2e-life lane-apiserver lane-unit lane-monitoring-check lane-e2e-cluster
 
 # Two run at a time, for each of them mostly waits; whole lines only, so that what they print stays readable.
 lane-%:

@@ -59,10 +59,10 @@ def run(name: str, seconds: float) -> None:
             with step(f"chats for {seconds / 60:g} minutes"):
                 found = load.chat(_router(kube), MODEL, seconds)
             console.print(f"{found.answered} questions answered, {found.failed} not")
-            _report(server)
             with step(f"drawing {PICTURE.relative_to(ROOT)}"):
                 PICTURE.parent.mkdir(exist_ok=True)
                 draw(server, Moment(kube.namespace, NAME, begin, time.time()), PICTURE)
+            _report(server)
 
 
 def _bring_up(cluster: Cluster, kube: Kube) -> None:
