@@ -39,6 +39,8 @@ class Health:
 
     def __init__(self) -> None:
         self._view = View()
+        self.faults = 0
+        """How often the store has become unusable. Who talked to it before should not go on where it left off."""
         self._lock = threading.Lock()
 
     @property
@@ -60,6 +62,8 @@ class Health:
         """Replace the view, and return whether the state is another one."""
         with self._lock:
             changed = state is not self._view.state
+            if changed and self.readable:
+                self.faults += 1
             self._view = View(state, detail, latency)
         return changed
 

@@ -53,9 +53,8 @@ def _serving(health: Health, counts: Counts, port: int) -> ThreadingHTTPServer:
         def do_GET(self) -> None:
             view = health.view
             state = {"state": view.state.value, "detail": view.detail, "latency": view.latency}
-            body = {"/metrics": counts.text(), "/state": json.dumps(state).encode(), "/healthz": b"ok"}.get(
-                self.path, b""
-            )
+            bodies = {"/metrics": counts.text(), "/state": json.dumps(state).encode(), "/healthz": b"ok"}
+            body = bodies.get(self.path.partition("?")[0], b"")
             self.send_response(200 if body else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -23,6 +23,7 @@ class Relay:
         self._health = health
         self._counts = counts
         self._sizes = sizes
+        self._faults = health.faults
 
     def run(self) -> None:
         """Serve until the client closes the connection."""
@@ -105,6 +106,10 @@ class Relay:
     def _passes(self, operation: str, *, allowed: bool) -> bool:
         if not allowed:
             self._count(operation, "bypassed")
+        elif self._faults != self._health.faults:
+            # A store that moved leaves connections on which nobody ever answers, and nobody says so.
+            self._faults = self._health.faults
+            self._store.close()
         return allowed
 
     def _fault(self, operation: str, error: StoreError) -> None:
