@@ -85,6 +85,11 @@ fuzz: ## Fuzz the router's parsers (FUZZ_SECONDS=600); what it finds goes to bui
 router-faults: $(STAMP) ## Streams that fail while an engine is killed, hung, slow or flapping (3 minutes)
 	@$(PY) -m tests.bench.router_faults
 
+.PHONY: bench-router
+bench-router: $(STAMP) ## The router's decisions on a simulated fleet and its CPU beside vllm-router's: tables and pictures (15 minutes)
+	@$(MAKE) .venv-bench/.installed
+	@$(PY) -m tests.bench.router --neighbour .venv-bench/bin/vllm-router --pictures operator/docs/img
+
 # Groups of pyproject.toml that are not in the lock: nothing that is shipped or tested by default needs them.
 .venv-%/.installed: pyproject.toml $(STAMP)
 	@test -x .venv-$*/bin/python || $(PY) -m venv .venv-$*
