@@ -32,6 +32,10 @@ This page is written by `make causes`, which brings up a cluster of its own. The
 (tensor parallelism, other versions, counters that stand still), and repeat the rest.
 """
 
+NOT_REAL = """\
+**The part with real engines has not been run to its end yet**: every row below is about fake ones.
+"""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -65,7 +69,8 @@ class Found:
 
 def page(found: Found) -> str:
     """Return the page."""
-    return "\n".join([HEAD, *_causes(found), *_healthy(found), *_hit_rates(found)])
+    real = any(result.engines == "real" for result in found.results)
+    return "\n".join([HEAD, *([] if real else [NOT_REAL]), *_causes(found), *_healthy(found), *_hit_rates(found)])
 
 
 def _causes(found: Found) -> Iterator[str]:
