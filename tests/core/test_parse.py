@@ -79,7 +79,7 @@ def test_what_a_verdict_needs_is_read_of_a_real_engine() -> None:
     assert (found.served, found.ended, found.lookups) == (18, 18, 18)
     assert found.busy == pytest.approx(20.42, abs=0.01)
     assert (found.own_found, found.server_found) == (7264, 13312)
-    assert (found.block_size, found.cache_dtype, found.queued, found.fetching) == ("32", "auto", 0, 0)
+    assert (found.block_size, found.cache_dtype, found.queued) == ("32", "auto", 0)
     assert found.prompt_tokens == found.computed + found.engine_hits + found.server_hits
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcache_operator.core.effect.reload import Costs, costs, waits
+from llmcache_operator.core.effect.reload import costs
 from llmcache_operator.core.effect.saved import saved
 from llmcache_operator.core.values import EngineSample
 from llmcache_operator.core.window import Measurement
@@ -89,16 +89,3 @@ def test_costs_are_unknown_where_requests_are_alike_or_few_or_queued() -> None:
     queued = varied(0.002, 0.001)
     crowded = measured(*(replace(one, queued=3) for one in queued.engines["u"]))
     assert costs(crowded, 50.0) is None
-
-
-def test_requests_that_wait_for_kv_tell_how_long_they_wait() -> None:
-    def waiting(fetching: int | None) -> Costs | None:
-        scrapes = (sample(100.0 + 15 * n, 1000 * n, 0, 2000 * n, 40.0 * n, served=4 * n) for n in range(5))
-        return waits(measured(*(replace(one, fetching=fetching) for one in scrapes)), 50.0)
-
-    found = waiting(2)
-    assert found is not None
-    assert found.reload == pytest.approx(2 * 15 / 2000)
-    assert found.compute == pytest.approx((40 - 30) / 1000)
-    assert waiting(0) is None
-    assert waiting(None) is None

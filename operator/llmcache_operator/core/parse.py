@@ -18,7 +18,6 @@ SOURCES = ("local_compute", "local_cache_hit", "external_kv_transfer")
 RUNNING = "vllm:num_requests_running"
 WAITING = "vllm:num_requests_waiting"
 WAITING_WHY = "vllm:num_requests_waiting_by_reason"
-FETCHING = "vllm:num_requests_kv_fetch_by_stage"
 FIRST_TOKENS = "vllm:time_to_first_token_seconds_count"
 UNTIL_FIRST = "vllm:time_to_first_token_seconds_sum"
 PROMPTS = "vllm:request_prompt_tokens_count"
@@ -29,7 +28,7 @@ OWN_FOUND = "vllm:prefix_cache_hits_total"
 SERVER_FOUND = "vllm:external_prefix_cache_hits_total"
 CACHE_CONFIG = "vllm:cache_config_info"
 ENGINE_SERIES = (
-    PROMPT_TOKENS, STARTED, RUNNING, WAITING, WAITING_WHY, FETCHING, FIRST_TOKENS, UNTIL_FIRST, PROMPTS, PROMPT_LENGTHS,
+    PROMPT_TOKENS, STARTED, RUNNING, WAITING, WAITING_WHY, FIRST_TOKENS, UNTIL_FIRST, PROMPTS, PROMPT_LENGTHS,
     LOOKUPS_BEGUN, ALL_TOKENS, OWN_FOUND, SERVER_FOUND, CACHE_CONFIG,
 )  # fmt: skip
 
@@ -85,7 +84,6 @@ def engine_sample(  # noqa: PLR0913 - what one scrape is made of
         own_found=maybe(found, OWN_FOUND) or 0,
         server_found=maybe(found, SERVER_FOUND) or 0,
         queued=maybe(found, WAITING_WHY, reason="capacity") or 0,
-        fetching=maybe(found, FETCHING, stage="in_progress"),
         block_size=config.get("block_size"),
         cache_dtype=config.get("cache_dtype"),
     )

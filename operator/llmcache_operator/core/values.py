@@ -95,8 +95,7 @@ class EngineSample:
     Tokens: `computed`, `engine_hits` and `server_hits` say where prompt tokens came from; vLLM counts `prompt_tokens`,
     `own_found` and `server_found` a second time. Requests: `served` got their first token, after `busy` seconds
     in all; `ended` are over, and `short` of them were certainly shorter than a chunk; `lookups` asked LMCache's
-    connector, None without one; `queued` wait for room now, `fetching` for KV from the server. `block_size` and
-    `cache_dtype` are of its own cache.
+    connector, None without one; `queued` wait for room now. `block_size` and `cache_dtype` are of its own cache.
     """
 
     pod: str
@@ -118,7 +117,6 @@ class EngineSample:
     own_found: int = 0
     server_found: int = 0
     queued: int = 0
-    fetching: int | None = None
     block_size: str | None = None
     cache_dtype: str | None = None
     version: str | None = None

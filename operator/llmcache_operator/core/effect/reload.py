@@ -5,8 +5,8 @@ Times to first token are sums over requests, so least squares over the stretches
     seconds until first tokens = computed tokens x a + tokens from the server x b + requests x c
 
 vLLM counts a load from a KV connector as waiting, so only the whole is of use. Stretches in which requests queued for
-room say nothing about costs and are left out. Where all requests are alike, no such sums can tell the parts apart;
-there the number of requests that wait for KV, seen at each scrape, says how long they wait (Little's law).
+room say nothing about costs and are left out. What a reload costs may change from one moment to the next, computing
+does not: so b may be fitted apart for lately and before, with all stretches telling a and c.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ if TYPE_CHECKING:
     from llmcache_operator.core.values import EngineSample
     from llmcache_operator.core.window import Measurement
 
-LEAST_STRETCHES = 6
+LEAST_STRETCHES = 8
 LEAST_TOKENS = 1000.0
-UNKNOWNS = 3
-
-LEAST_COMPUTING = 0.02
-"""Part of the time to first tokens that is never put down to waiting for KV: counts at scrapes are not exact."""
 
 Matrix = list[list[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds for a token, the standard error of their difference, and what they were measured on."""
+    """Seconds for a token, the standard error of their difference, and what they were measured on.
+
+    `spare` is by how many stretches there are more than it takes to tell what a reload costs.
+    """
 
     compute: float
     reload: float
@@ -44,58 +43,62 @@ class Costs:
     computed: float
     reloaded: float
     stretches: int
+    spare: int
 
 
-def costs(measurement: Measurement, since: float) -> Costs | None:
-    """Return what tokens cost since a time; None where too little happened, or nothing that tells the parts apart."""
-    rows = [row for samples in measurement.engines.values() for row in _rows(samples, since)]
-    computed, reloaded = (sum(row[column] for row in rows) for column in (0, 1))
+def costs(measurement: Measurement, since: float, lately: float | None = None) -> Costs | None:
+    """Return what tokens cost since a time, or what reloading them costs since `lately`.
+
+    None where too little happened, or nothing that tells the parts apart.
+    """
+    rows = [row for samples in measurement.engines.values() for row in _rows(samples, since, lately)]
+    computed, reloaded = sum(row[0] for row in rows), sum(row[1] for row in rows)
     if len(rows) < LEAST_STRETCHES or min(computed, reloaded) < LEAST_TOKENS:
         return None
-    squares = [[sum(row[i] * row[j] for row in rows) for j in range(UNKNOWNS)] for i in range(UNKNOWNS)]
-    inverse = _inverse(squares)
-    if inverse is None:
+    *columns, seconds, earlier = ([row[index] for row in rows] for index in range(5))
+    if any(earlier):
+        columns.append(earlier)
+    fitted = _fitted(columns, seconds)
+    if fitted is None:
         return None
-    products = [sum(row[i] * row[UNKNOWNS] for row in rows) for i in range(UNKNOWNS)]
-    compute, reload, each = (sum(a * b for a, b in zip(line, products, strict=True)) for line in inverse)
-    missed = sum((row[3] - row[0] * compute - row[1] * reload - row[2] * each) ** 2 for row in rows)
-    variance = missed / (len(rows) - UNKNOWNS)
+    compute, reload, error = fitted
+    telling = sum(row[1] > 0 for row in rows) if any(earlier) else len(rows) - 2
+    return Costs(compute, reload, error, computed, reloaded, len(rows), max(1, telling - 1))
+
+
+def _fitted(columns: Sequence[Sequence[float]], seconds: Sequence[float]) -> tuple[float, float, float] | None:
+    """Return the first two coefficients, and the standard error of their difference."""
+    inverse = _inverse([[_dot(a, b) for b in columns] for a in columns])
+    spare = len(seconds) - len(columns)
+    if inverse is None or spare < 1:
+        return None
+    products = [_dot(column, seconds) for column in columns]
+    found = [_dot(line, products) for line in inverse]
+    missed = sum((told - _dot(found, row)) ** 2 for told, row in zip(seconds, zip(*columns, strict=True), strict=True))
     spread = inverse[0][0] + inverse[1][1] - 2 * inverse[0][1]
-    return Costs(compute, reload, sqrt(max(0.0, variance * spread)), computed, reloaded, len(rows))
+    return found[0], found[1], sqrt(max(0.0, missed / spare * spread))
 
 
-def _rows(samples: Sequence[EngineSample], since: float) -> Iterator[tuple[float, float, float, float]]:
-    """Yield tokens computed and reloaded, requests, and seconds until their first tokens, of each stretch."""
+def _dot(one: Sequence[float], other: Sequence[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def _rows(
+    samples: Sequence[EngineSample], since: float, lately: float | None
+) -> Iterator[tuple[float, float, float, float, float]]:
+    """Yield of each stretch tokens computed and reloaded, requests, seconds to first tokens, tokens reloaded before."""
     for before, after in pairwise(recent(samples, since)):
         if before.queued or after.queued or restarted(before, after) or after.served <= before.served:
             continue
+        reloaded = after.server_hits - before.server_hits
+        counts = lately is None or after.at > lately
         yield (
             after.computed - before.computed,
-            after.server_hits - before.server_hits,
+            reloaded if counts else 0,
             after.served - before.served,
             after.busy - before.busy,
+            0 if counts else reloaded,
         )
-
-
-def waits(measurement: Measurement, since: float) -> Costs | None:
-    """Return the same from the requests that waited for KV at each scrape; its error is that of counting them."""
-    seconds = computed = reloaded = busy = 0.0
-    seen = looks = 0
-    for samples in measurement.engines.values():
-        kept = recent(samples, since)
-        for before, after in pairwise(kept):
-            if after.fetching is None or before.queued or after.queued or restarted(before, after):
-                continue
-            computed += after.computed - before.computed
-            reloaded += after.server_hits - before.server_hits
-            busy += after.busy - before.busy
-            seconds += after.fetching * (after.at - before.at)
-            seen, looks = seen + after.fetching, looks + 1
-    if not seen or min(computed, reloaded) < LEAST_TOKENS:
-        return None
-    reload = seconds / reloaded
-    compute = max(busy - seconds, LEAST_COMPUTING * busy) / computed
-    return Costs(compute, reload, reload / sqrt(seen), computed, reloaded, looks)
 
 
 def _inverse(matrix: Matrix) -> Matrix | None:

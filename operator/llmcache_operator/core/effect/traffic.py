@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from llmcache_operator.api.conditions import Reason
 from llmcache_operator.api.router import Policy
 from llmcache_operator.core.effect.evidence import ENOUGH_REQUESTS, SAME_SCRAPE, part
-from llmcache_operator.core.effect.reload import UNKNOWNS, costs, waits
+from llmcache_operator.core.effect.reload import costs
 from llmcache_operator.core.effect.words import count, percent, size, span
 from llmcache_operator.core.growth import restarted
 from llmcache_operator.core.quantity import GIBI
@@ -32,7 +32,6 @@ RELOAD_FACTOR_LATELY = 2.0
 RELOAD_FACTOR = 1.25
 MANY_STRETCHES = 16
 RELOAD_ERRORS = 3.0
-WAIT_ERRORS = 2.0
 FEW_STRETCHES = 6
 """With few stretches, an error is itself not well known: 9 of them are asked for with 6 stretches, 3.5 with 40."""
 
@@ -143,30 +142,32 @@ def slower_than_prefill(evidence: Evidence) -> str | None:
     """Tell if a token from the server surely takes longer than computing it: lately by far, or all along."""
     if evidence.recent.server_share < NOTHING:
         return None
-    since = evidence.at - (RELOAD_STEPS - 0.5) * evidence.step
-    lately, waited = costs(evidence.measurement, since), waits(evidence.measurement, since)
+    since = evidence.at - evidence.window.seconds
+    lately = costs(evidence.measurement, since, evidence.at - (RELOAD_STEPS - 1) * evidence.step - SAME_SCRAPE)
+    all_along = costs(evidence.measurement, since)
     found = lately if lately and _slow(lately, RELOAD_FACTOR_LATELY) else None
-    if found is None and (lately is None or lately.reload >= RELOAD_FACTOR * lately.compute):
-        all_along = costs(evidence.measurement, evidence.at - evidence.window.seconds)
+    if found is None and (lately is None or not _fast(lately)):
         enough = all_along and all_along.stretches >= MANY_STRETCHES
         found = all_along if enough and all_along and _slow(all_along, RELOAD_FACTOR) else None
-    if found is None and waited and waited.reload - WAIT_ERRORS * waited.error >= RELOAD_FACTOR_LATELY * waited.compute:
-        found = waited
+    if found is None and evidence.told is Reason.SLOWER_THAN_PREFILL and lately and not _fast(lately):
+        found = lately
     if found is None:
         return None
     return (
         f"1,000 tokens from the LMCache server take {1000 * found.reload:.2g} s of a request's time, computing them "
-        f"takes {1000 * found.compute:.2g} s (from {count(found.reloaded)} and {count(found.computed)} tokens in "
-        f"{found.stretches} stretches between scrapes). Hits cost time. Put the server nearer (spec.cache.topology: "
+        f"takes {1000 * max(found.compute, 0):.2g} s (from {count(found.reloaded)} and {count(found.computed)} tokens "
+        f"in {found.stretches} stretches between scrapes). Hits cost time. Put the server nearer (spec.cache.topology: "
         "PerEngine), give it more CPU (spec.cache.cpu), or do without it for this model."
     )
 
 
 def _slow(found: Costs, factor: float) -> bool:
-    if found.compute <= 0:
-        return False
-    errors = RELOAD_ERRORS * (1 + FEW_STRETCHES / (found.stretches - UNKNOWNS))
-    return found.reload >= factor * found.compute and found.reload - found.compute >= errors * found.error
+    errors = RELOAD_ERRORS * (1 + FEW_STRETCHES / found.spare)
+    return found.reload >= factor * found.compute > 0 and found.reload - found.compute >= errors * found.error
+
+
+def _fast(found: Costs) -> bool:
+    return found.reload < RELOAD_FACTOR * found.compute
 
 
 def evicting(evidence: Evidence) -> str | None:
