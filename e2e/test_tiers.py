@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2e.kube import condition, wait_until
-from e2e.services import Answer, Service, manifest
+from e2e.services import READY_SECONDS, Answer, Service, manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +123,7 @@ def test_prefixes_outlive_every_engine_and_server(tiers: Service) -> None:
         ready = [condition(tiers.kube.get("pod", name), "Ready").get("status") == "True" for name in engines]
         return engines if len(engines) == 2 and all(ready) else None
 
-    engines = wait_until("two new engines", back, seconds=300)
+    engines = wait_until("two new engines", back, seconds=READY_SECONDS)
     again = tiers.ask_engine(engines[1], text)
 
     assert again.tokens.server >= 0.9 * (first.tokens.total // CHUNK * CHUNK)

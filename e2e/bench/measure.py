@@ -39,7 +39,7 @@ class Asked:
 
 
 def prompt(words: int = 1560) -> str:
-    """Return a prompt of some 6,000 tokens with SmolLM2's tokenizer that nobody has sent before."""
+    """Return a prompt of some 7,000 tokens with SmolLM2's tokenizer that nobody has sent before."""
     return f"{uuid.uuid4()}: " + " ".join(f"there were {number} small boats," for number in range(words // 2))
 
 
