@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tests.apiserver.server import ApiServer
 
 WINDOW = 60
-PATIENCE = 90.0
-pytestmark = pytest.mark.timeout(300)
+PATIENCE = 120.0
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
