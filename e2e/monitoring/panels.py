@@ -63,7 +63,7 @@ WORKS = Section(
             "Part of the requests that ended with 5xx.",
             "percentunit",
             Query(
-                f"(sum({ERRORS}) or vector(0)) / sum({rate('llmcache_router_requests_total')})",
+                f"(sum({ERRORS}) or vector(0)) / (sum({rate('llmcache_router_requests_total')}) > 0)",
                 "5xx",
             ),
         ),
