@@ -92,6 +92,6 @@ def cpu(costs: Sequence[Cost], folder: Path) -> Path:
         bars = axis.barh([c.router for c in found], [c.microseconds for c in found], color=colours)
         axis.bar_label(bars, [f"{c.microseconds:.0f} (x {c.ratio:.2f})" for c in found], padding=3, fontsize=8)
         axis.set_xlim(0, max(c.microseconds for c in found) * 1.45)
-        axis.set_xlabel(f"CPU for a {kind} (µs)" if kind == "chunk" else f"CPU for a request of {kind} (µs)")
+        axis.set_xlabel(f"CPU of a {kind} (µs)")
         axis.tick_params(axis="y", labelleft=axis is axes[0])
     return save("router-cpu", folder)
