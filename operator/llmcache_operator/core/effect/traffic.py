@@ -31,9 +31,9 @@ RELOAD_STEPS = 3
 RELOAD_FACTOR_LATELY = 2.0
 RELOAD_FACTOR = 1.25
 MANY_STRETCHES = 16
-RELOAD_ERRORS = 3.0
+RELOAD_ERRORS = 4.0
 FEW_STRETCHES = 6
-"""With few stretches, an error is itself not well known: 9 of them are asked for with 6 stretches, 3.5 with 40."""
+"""With few stretches, an error is itself not well known: 8 of them are asked for with 7 stretches, 4.6 with 40."""
 
 SCATTERED_TOKENS = 0.1
 SCATTERED_HITS = 0.2
