@@ -18,6 +18,8 @@ E2E_LIFE := e2e/test_children.py e2e/test_stalled.py e2e/test_stale_kv.py e2e/te
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# Builds what is missing before tests start, whose time limits are not meant for builds.
+PREPARE := $(PY) -m e2e.prepare
 
 .PHONY: help
 help: ## List the targets
@@ -40,6 +42,7 @@ demo-down: $(STAMP) ## Take the demo and its cluster down
 ##@ Check it
 .PHONY: test lint unit apiserver e2e e2e-cluster e2e-cache e2e-life
 test: lint ## Everything: lint, unit, rules, real API server, real cluster with real vLLM and LMCache
+	@$(PREPARE) $(if $(filter local,$(E2E_CLUSTER)),all,binaries)
 	@$(MAKE) --jobs 2 --keep-going lane-e2e-cache lane-e2e-life lane-apiserver lane-unit lane-monitoring-check lane-e2e-cluster
 
 # Two run at a time, for each of them mostly waits; whole lines only, so that what they print stays readable.
@@ -57,17 +60,21 @@ unit: $(STAMP) ## Tests that need nothing but Python
 	@$(PY) -m pytest tests --ignore tests/apiserver $(PYTEST_ARGS)
 
 apiserver: $(STAMP) ## Tests against a real kube-apiserver and etcd, built on first use
+	@$(PREPARE) binaries
 	@$(PY) -m pytest tests/apiserver $(PYTEST_ARGS)
 
 e2e: e2e-cluster e2e-life e2e-cache ## Tests on a real cluster: the next three (E2E_CLUSTER=local|kind|existing)
 
 e2e-cluster: $(STAMP) ## … of the local cluster itself
+	@$(PREPARE) binaries
 	@$(PY) -m pytest e2e/test_local_cluster.py --durations 5 $(PYTEST_ARGS)
 
 e2e-life: $(STAMP) ## … of the life of a service: its children, causes that stop it, models that change
+	@$(if $(filter local,$(E2E_CLUSTER)),$(PREPARE) all)
 	@$(PY) -m pytest $(E2E_LIFE) --cluster $(E2E_CLUSTER) --name life --durations 10 $(PYTEST_ARGS)
 
 e2e-cache: $(STAMP) ## … of the cache: sharing, tiers, what the status says of it
+	@$(if $(filter local,$(E2E_CLUSTER)),$(PREPARE) all)
 	@$(PY) -m pytest e2e $(addprefix --ignore=,e2e/test_local_cluster.py $(E2E_LIFE)) \
 	  --cluster $(E2E_CLUSTER) --name cache --durations 10 $(PYTEST_ARGS)
 

@@ -24,14 +24,19 @@ def build(*names: str, engine: str = "buildah") -> None:
             _build(ENGINES[engine](), image, context)
 
 
-def ensure(name: str, *, engine: str = "buildah") -> dict[str, str]:
-    """Build the images that are missing, make them known to the local cluster and return their names by short name."""
+def stock(*, engine: str = "buildah") -> None:
+    """Build the images that are missing and put them into the cache that all local clusters share."""
     with _lacking(select(())) as (images, context):
         for image in images:
             builder = ENGINES[engine]()
             _build(builder, image, context)
             with _archive(builder, image) as archive:
                 cluster_images.import_archive(archive, refs=[ref(image)])
+
+
+def ensure(name: str, *, engine: str = "buildah") -> dict[str, str]:
+    """Build the images that are missing, make them known to the local cluster and return their names by short name."""
+    stock(engine=engine)
     cluster_images.sync(name, refs().values())
     return refs()
 
