@@ -87,12 +87,12 @@ def table(spec: ServiceSpec, sizes: Sizing) -> Table:
     made.add_row("all tokens", f"{tokens:,} x {sizes.token_bytes:,}", in_gib(tokens * sizes.token_bytes))
     made.add_row(
         "memory of each LMCache server",
-        f"all tokens / {sizes.servers} servers / {SERVER_FILL:.0%}, at which it evicts",
+        f"all tokens / {sizes.servers} servers / {float(SERVER_FILL):.0%}, at which it evicts",
         in_gib(sizes.server_bytes),
     )
     made.add_row("its container's limit", "10 % and 1 GiB more", in_gib(memory_limit(sizes.server_bytes)))
     if sizes.valkey_bytes:
-        made.add_row("Valkey's maxmemory", f"all tokens / {VALKEY_FILL:.0%}", in_gib(sizes.valkey_bytes))
+        made.add_row("Valkey's maxmemory", f"all tokens / {float(VALKEY_FILL):.0%}", in_gib(sizes.valkey_bytes))
         limit = valkey_limit(sizes.valkey_bytes, persistent=False)
         made.add_row("its container's limit", "a quarter and 256 MiB more", in_gib(limit))
     made.add_row("tokens that fit in", "", f"{sizes.tokens:,}")

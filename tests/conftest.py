@@ -6,12 +6,14 @@ import asyncio
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # A machine that is busy is slow, which says nothing of the code. CI tries the same examples each time, so that it fails
 # for what changed; everybody else looks for new ones.
-settings.register_profile("here", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+# Half of hypothesis' usual examples: the tests of core are to end in under 10 s, and find new examples with each run.
+_SLOW = [HealthCheck.too_slow]
+settings.register_profile("here", max_examples=50, deadline=None, suppress_health_check=_SLOW)
+settings.register_profile("ci", max_examples=50, deadline=None, suppress_health_check=_SLOW, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 

@@ -40,6 +40,10 @@ def target(settings: Settings = SETTINGS, **spec: Any) -> Target:
     return Target(KEY, UID, ServiceSpec.model_validate({"model": MODEL} | spec), settings)
 
 
+PLAIN = target()
+"""The target of a service with nothing but a model."""
+
+
 def planned(settings: Settings = SETTINGS, **spec: Any) -> tuple[Json, ...]:
     """The children of a fresh service."""
     return decide(Observed(resource(**spec)), settings).plan.apply
@@ -47,7 +51,7 @@ def planned(settings: Settings = SETTINGS, **spec: Any) -> tuple[Json, ...]:
 
 def find(objects: tuple[Json, ...], kind: str, component: Component) -> Json:
     """One child by kind and component."""
-    name = target().name(component)
+    name = PLAIN.name(component)
     return next(obj for obj in objects if obj["kind"] == kind and obj["metadata"]["name"] == name)
 
 
@@ -78,10 +82,10 @@ def cluster(**spec: Any) -> dict[Component, Json]:
 
 def pod(component: Component, name: str | None = None, *, ready: bool = True, **status: Any) -> Json:
     """A pod that has run for an hour, or what `status` says of it instead."""
-    name = name or f"{target().name(component)}-0"
+    name = name or f"{PLAIN.name(component)}-0"
     condition = {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": stamp(3600)}
     return {
-        "metadata": {"name": name, "uid": f"uid-{name}", "labels": target().labels(component)},
+        "metadata": {"name": name, "uid": f"uid-{name}", "labels": dict(PLAIN.labels(component))},
         "spec": {},
         "status": {"phase": "Running", "conditions": [condition]} | status,
     }

@@ -418,7 +418,7 @@ def _healthy_round(random: Random) -> Round:
     )
 
 
-@settings(max_examples=50, phases=[Phase.explicit, Phase.generate], derandomize=True)
+@settings(max_examples=20, phases=[Phase.explicit, Phase.generate], derandomize=True)
 @given(st.integers(0, 2**32))
 @example(76)
 def test_a_healthy_service_never_hears_a_false_alarm(seed: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmcache_operator.core.reconcile import decide
@@ -106,6 +106,7 @@ def test_the_servers_pod_follows_from_the_capacity() -> None:
     st.sampled_from(["Shared", "PerEngine"]),
     st.booleans(),
 )
+@example(4096, 5, "PerEngine", False)
 def test_whatever_is_asked_for_fits_in(tokens: int, replicas: int, topology: str, valkey: bool) -> None:  # noqa: FBT001
     l2 = {"l2": {"valkey": {"managed": {}}}} if valkey else {}
     cache = {"topology": topology, "capacity": {"tokens": tokens}} | l2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from llmcache_operator.api.cache import Topology
@@ -16,9 +18,9 @@ if TYPE_CHECKING:
 DEFAULT_BYTES = 4 * GIBI
 LEAST_BYTES, MOST_BYTES = 128 * MEBI, 64 << 40
 # LMCache 0.5.6 evicts down to 60 % once a server's memory is used to 80 % (--eviction-trigger-watermark, -ratio).
-SERVER_FILL = 0.8
+SERVER_FILL = Fraction(4, 5)
 # What Valkey needs besides values of megabytes is little; the rest is fragmentation inside maxmemory.
-VALKEY_FILL = 0.95
+VALKEY_FILL = Fraction(19, 20)
 _SIZES = {KvType.BFLOAT16: 2, KvType.FLOAT16: 2, KvType.FLOAT32: 4, KvType.FP8: 1}
 
 
@@ -45,10 +47,10 @@ def sizing(spec: ServiceSpec) -> Sizing:
     if wanted is None:
         server = to_bytes(spec.cache.memory) if spec.cache.memory else DEFAULT_BYTES
     else:
-        server = max(LEAST_BYTES, _mebis(wanted / SERVER_FILL / servers))
+        server = max(LEAST_BYTES, _mebis(wanted / (SERVER_FILL * servers)))
     valkey = _valkey_bytes(spec, wanted)
     in_valkey = 0 if valkey is None else int(valkey * VALKEY_FILL / _shrunk(spec))
-    kv = max(int(server * SERVER_FILL) * servers, in_valkey)
+    kv = max(int(server * servers * SERVER_FILL), in_valkey)
     return Sizing(server, valkey, token, servers, kv, kv // token if token else None)
 
 
@@ -83,9 +85,9 @@ def problem(spec: ServiceSpec) -> str | None:
         held = usable // sizes.token_bytes
         if held < longest:
             return (
-                f"each LMCache server has {in_gib(sizes.server_bytes)}, of which {SERVER_FILL:.0%} are used before it "
-                f"evicts: at {sizes.token_bytes:,} bytes a token that holds {held:,} tokens, fewer than one prompt of "
-                f"engine.maxModelLen = {longest:,}. Give it {in_gib(needed)} or "
+                f"each LMCache server has {in_gib(sizes.server_bytes)}, of which {float(SERVER_FILL):.0%} are used "
+                f"before it evicts: at {sizes.token_bytes:,} bytes a token that holds {held:,} tokens, fewer than one "
+                f"prompt of engine.maxModelLen = {longest:,}. Give it {in_gib(needed)} or "
                 "more, with cache.memory or a larger cache.capacity"
             )
     return None
@@ -111,13 +113,13 @@ def _valkey_bytes(spec: ServiceSpec, wanted: int | None) -> int | None:
     return DEFAULT_BYTES if wanted is None else max(LEAST_BYTES, _mebis(wanted * _shrunk(spec) / VALKEY_FILL))
 
 
-def _shrunk(spec: ServiceSpec) -> float:
+def _shrunk(spec: ServiceSpec) -> Fraction:
     """Return the part of its size that KV has in the L2: FP8 takes one byte for each number."""
     l2, kv = spec.cache.l2, spec.model.kv
     compressed = l2 is not None and l2.compression is not None
-    return 1 / _SIZES[kv.dtype] if compressed and kv else 1.0
+    return Fraction(1, _SIZES[kv.dtype]) if compressed and kv else Fraction(1)
 
 
-def _mebis(size: float) -> int:
+def _mebis(size: Fraction) -> int:
     """Return a size rounded up to whole mebibytes."""
-    return -(-int(size) // MEBI) * MEBI
+    return math.ceil(size / MEBI) * MEBI
