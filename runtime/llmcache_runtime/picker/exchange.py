@@ -13,7 +13,7 @@ from llmcache_runtime.router.errors import RouterError
 from llmcache_runtime.router.forward import source_of
 from llmcache_runtime.router.http1 import Request
 from llmcache_runtime.router.metrics import Metrics
-from llmcache_runtime.router.paths import Route, route
+from llmcache_runtime.router.paths import open_route
 from llmcache_runtime.router.settings import Settings
 from llmcache_runtime.router.story import Story
 from llmcache_runtime.router.tracing import request_id
@@ -78,7 +78,8 @@ class Exchange:
         self._request_mode = message.protocol_config.request_body_mode
         self._response_mode = message.protocol_config.response_body_mode
         self._subset = messages.subset(message)
-        self._check_path(request)
+        # The engines' admin paths stay closed also behind a gateway whose routes let everything pass.
+        open_route(request.method, request.path, self._settings.admin_paths)
         if message.request_headers.end_of_stream:
             return (await self._chosen("request_headers"),)
         if self._request_mode in _HELD:
@@ -86,14 +87,6 @@ class Exchange:
         if self._request_mode == _DUPLEX:
             return ()
         return (await self._chosen("request_headers"),)
-
-    def _check_path(self, request: Request) -> None:
-        """Keep the engines' admin paths closed also behind a gateway whose routes let everything pass."""
-        chosen = route(request.method, request.path, self._settings.admin_paths)
-        if chosen is Route.CLOSED:
-            raise RouterError(404, "not_found", "there is no such path, or it is closed to clients")
-        if chosen is Route.WRONG_METHOD:
-            raise RouterError(405, "method_not_allowed", f"{request.method} is not allowed here")
 
     async def _chosen(self, kind: str) -> ProcessingResponse:
         story, header = self.story, self._settings.forward.session_header

@@ -2,10 +2,48 @@
 
 import argparse
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from llmcache_runtime.policy import POLICIES
+from llmcache_runtime.policy import POLICIES, Prices
 from llmcache_runtime.router.engines import Endpoint
+from llmcache_runtime.router.health import HealthSettings
+from llmcache_runtime.router.settings import Settings
+
+
+def read(parser: argparse.ArgumentParser, argv: Sequence[str] | None, own_port: str) -> argparse.Namespace:
+    """Read the flags; `own_port` says what the front end's own port is called in messages.
+
+    Exits with 2 and a message that names the flag when one is wrong.
+    """
+    flags = parser.parse_args(argv)
+    if flags.port == flags.private_port != 0:
+        parser.error(f"argument --private-port: {flags.private_port} is the {own_port} too")
+    if bool(flags.tls_cert) != bool(flags.tls_key):
+        parser.error("argument --tls-cert: it needs --tls-key, and the other way round")
+    return flags
+
+
+def settings(flags: argparse.Namespace) -> Settings:
+    """Return what the flags of this module say; the rest are defaults."""
+    return Settings(
+        service=flags.service,
+        engines=tuple(dict.fromkeys(flags.engine or ())),
+        host=flags.host,
+        port=flags.port,
+        private_port=flags.private_port,
+        policy=flags.policy,
+        prices=Prices(reload_ratio=flags.reload_ratio, shared=flags.shared_tier),
+        connect_timeout=flags.connect_timeout,
+        metrics_interval=flags.metrics_interval,
+        grace=flags.grace,
+        drain_timeout=flags.drain_timeout,
+        access_log=flags.access_log,
+        tls=(flags.tls_cert, flags.tls_key) if flags.tls_cert else None,
+        admin_paths=frozenset(flags.admin_path or ()),
+        health=HealthSettings(interval=flags.health_interval, timeout=flags.health_timeout),
+    )
 
 
 def which_engines(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +54,34 @@ def which_engines(parser: argparse.ArgumentParser) -> None:
     )
     engines.add_argument(
         "--engine", type=engine, action="append", metavar="URL", help="an engine, as http://host:port; repeat for more"
+    )
+
+
+def listening(group: argparse._ArgumentGroup, *, port_number: int, port_for: str, drain: float, drained: str) -> None:
+    """Add where a front end listens and how it stops; its own port and what it waits for are its own."""
+    group.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 (a server in a pod)
+    group.add_argument("--port", type=port, default=port_number, help=port_for)
+    group.add_argument("--private-port", type=port, default=9090, help="port for health, metrics and debug pages")
+    group.add_argument("--grace", type=seconds, default=5.0, help="seconds to go on accepting after SIGTERM")
+    group.add_argument("--drain-timeout", type=seconds, default=drain, help=drained)
+    group.add_argument(
+        "--access-log",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="a JSON line for each request on stdout",
+    )
+
+
+def safety(group: argparse._ArgumentGroup) -> None:
+    """Add TLS and the paths of engines that are open."""
+    group.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain; read again on change")
+    group.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
+    group.add_argument(
+        "--admin-path",
+        type=path,
+        action="append",
+        metavar="PATH",
+        help="a path of the engine to open beside those for inference; repeat for more",
     )
 
 

@@ -6,6 +6,8 @@ Source: the routers under `vllm/entrypoints/` of vLLM 0.32; its README says that
 from collections.abc import Set as AbstractSet
 from enum import Enum, auto
 
+from llmcache_runtime.router.errors import RouterError
+
 POSTS = frozenset(
     {
         "/v1/chat/completions",
@@ -56,6 +58,16 @@ def route(method: str, path: str, opened: AbstractSet[str] = frozenset()) -> Rou
     if path == HEALTH:
         return Route.HEALTH if method == "GET" else Route.WRONG_METHOD
     return Route.FORWARD if path in opened else Route.CLOSED
+
+
+def open_route(method: str, path: str, opened: AbstractSet[str]) -> Route:
+    """Decide likewise. Raises RouterError where the answer is no."""
+    chosen = route(method, path, opened)
+    if chosen is Route.CLOSED:
+        raise RouterError(404, "not_found", "there is no such path, or it is closed to clients")
+    if chosen is Route.WRONG_METHOD:
+        raise RouterError(405, "method_not_allowed", f"{method} is not allowed here")
+    return chosen
 
 
 def path_label(path: str) -> str:

@@ -15,7 +15,7 @@ from llmcache_runtime.router.forward import Forwarder
 from llmcache_runtime.router.http1 import Request
 from llmcache_runtime.router.metrics import Metrics
 from llmcache_runtime.router.models import Models
-from llmcache_runtime.router.paths import Route, route
+from llmcache_runtime.router.paths import Route, open_route
 from llmcache_runtime.router.story import Story
 from llmcache_runtime.router.tracing import request_id
 
@@ -52,16 +52,10 @@ class Proxy:
             self.log.write(story.entry(time.monotonic()))
 
     def _handler(self, request: Request) -> Callable[[Story, Client], Awaitable[None]]:
-        chosen = route(request.method, request.path, self.opened)
-        if chosen is Route.FORWARD:
-            return self.forward
+        chosen = open_route(request.method, request.path, self.opened)
         if chosen is Route.MODELS:
             return self._list_models
-        if chosen is Route.HEALTH:
-            return self._healthy
-        if chosen is Route.WRONG_METHOD:
-            raise RouterError(405, "method_not_allowed", f"{request.method} is not allowed here")
-        raise RouterError(404, "not_found", "there is no such path, or it is closed to clients")
+        return self._healthy if chosen is Route.HEALTH else self.forward
 
     async def _list_models(self, story: Story, client: Client) -> None:
         body = await self.models.merged(story.request.fields.get(b"authorization"))
