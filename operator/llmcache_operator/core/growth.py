@@ -54,6 +54,14 @@ def begins_within(first: Sample, since: float) -> bool:
     return first.at >= since and first.started_at is not None and first.started_at >= since
 
 
+def begins(samples: Sequence[Sample], since: float) -> float | None:
+    """Return from when on a pod's counters tell what grew since a time; None where they tell nothing of it."""
+    kept = recent(samples, since)
+    if not kept:
+        return None
+    return (kept[0].started_at if begins_within(kept[0], since) else None) or kept[0].at
+
+
 def steps(samples: Sequence[Sample], since: float) -> Iterator[tuple[float, Counts]]:
     """Yield what counters grew by from one sample to the next, with the seconds between.
 

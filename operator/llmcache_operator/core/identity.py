@@ -12,6 +12,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from llmcache_operator.api.service import GROUP
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from llmcache_operator.core.target import Target
 
 LENGTH = 12
+ANNOTATION = f"{GROUP}/cache-identity"
+"""What engine pods are stamped with."""
+
 # Short options count too (-q is --quantization); a negative number is a value.
 _OPTION = re.compile(r"--|-[A-Za-z]")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.api.conditions import ConditionType, Reason
 from llmcache_operator.core.conditions import Verdict
+from llmcache_operator.core.measured import PATIENCE_SCRAPES
 from llmcache_operator.core.target import Component
 from llmcache_operator.core.values import L2Sample
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from llmcache_operator.core.target import Target
     from llmcache_operator.core.window import Measurement
 
-PATIENCE_SCRAPES = 3
 # The states of llmcache_runtime.l2guard, what they mean here, and what to do.
 _TROUBLE = {
     "Unreachable": (Reason.L2_UNREACHABLE, "See whether it runs and whether a NetworkPolicy is in the way"),

@@ -7,22 +7,19 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.core.effect.saved import saved
 from llmcache_operator.core.identity import identity
-from llmcache_operator.core.moment import seconds
+from llmcache_operator.core.readiness import ready_pods
 from llmcache_operator.core.sharing import layout
 from llmcache_operator.core.sidecar import cache_server_name
 from llmcache_operator.core.sizing import sizing
-from llmcache_operator.core.target import COMPONENT_LABEL, Component, Target
+from llmcache_operator.core.target import Component, Target
 from llmcache_operator.core.values import ScrapeFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from llmcache_operator.core.values import Json, Observed
     from llmcache_operator.core.window import Measurement
 
 # One lost scrape is noise; three in a row are a pod that can't be measured.
 PATIENCE_SCRAPES = 3
-_SERVER_PODS = (Component.CACHE_SERVER, Component.ENGINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +34,14 @@ def coverage(target: Target, observed: Observed, measurement: Measurement, now: 
     """Return who is measured. Pods that became ready a moment ago are not missed yet."""
     patience = PATIENCE_SCRAPES * target.settings.scrape_interval
     fresh = {uid for uid, samples in measurement.engines.items() if samples and samples[-1].at > now - patience}
-    engines = list(_ready(observed, Component.ENGINE))
+    engines = ready_pods(observed, Component.ENGINE)
     missing = [
         pod["metadata"]["name"]
         for pod, since in engines
         if pod["metadata"]["uid"] not in fresh and now - since > patience
     ]
     known = {name for name, samples in measurement.caches.items() if samples[-1].at > now - patience}
-    servers = [found for component in _SERVER_PODS for found in _ready(observed, component)]
+    servers = ready_pods(observed, Component.CACHE_SERVER, Component.ENGINE)
     named = {cache_server_name(pod): since for pod, since in servers}
     missing += [name for name, since in named.items() if name and name not in known and now - since > patience]
     sampled = sum(pod["metadata"]["uid"] in fresh for pod, _ in engines)
@@ -87,13 +84,3 @@ def _percent(part: int, whole: int) -> int:
 
 def _failure(pod: str, measurement: Measurement, now: float) -> ScrapeFailure:
     return measurement.failures.get(pod, ScrapeFailure(pod, now, "no scrape has come back yet"))
-
-
-def _ready(observed: Observed, component: Component) -> Iterator[tuple[Json, float]]:
-    """Yield the pods of a component that answer and stay, with the time since when."""
-    for pod in observed.pods:
-        if pod["metadata"]["labels"].get(COMPONENT_LABEL) != component.value or "deletionTimestamp" in pod["metadata"]:
-            continue
-        for condition in pod.get("status", {}).get("conditions", []):
-            if condition["type"] == "Ready" and condition["status"] == "True":
-                yield pod, seconds(condition["lastTransitionTime"])

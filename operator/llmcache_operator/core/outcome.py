@@ -11,10 +11,10 @@ from llmcache_operator.core.children import router
 from llmcache_operator.core.children.inference_pool import whereabouts
 from llmcache_operator.core.conditions import Parts, Verdict, as_conditions, verdicts
 from llmcache_operator.core.diagnosis import diagnose
-from llmcache_operator.core.effect.evidence import ready_pods
 from llmcache_operator.core.effect.judge import judge
 from llmcache_operator.core.l2 import l2_verdict
 from llmcache_operator.core.measured import Coverage, cache_status, coverage
+from llmcache_operator.core.readiness import ready_pods_at
 from llmcache_operator.core.reconcile import Decision, child
 from llmcache_operator.core.rollout import Rollout, rollout
 from llmcache_operator.core.selftest import Standing, standing
@@ -77,7 +77,7 @@ def _judged(  # noqa: PLR0913, PLR0917 - all that is known
     target: Target, observed: Observed, parts: Parts, measurement: Measurement, sharing: Verdict, now: float
 ) -> Iterator[Verdict]:
     settled = all(parts.rollouts[component].settled for component in (Component.ENGINE, Component.CACHE_SERVER))
-    ready = [pod["metadata"]["uid"] for pod, _ in ready_pods(observed, Component.ENGINE, now)]
+    ready = [pod["metadata"]["uid"] for pod, _ in ready_pods_at(observed, Component.ENGINE, now)]
     yield versions(measurement, ready, settled=settled)
     yield judge(target, observed, measurement, now, settled=settled, sharing=sharing)
 

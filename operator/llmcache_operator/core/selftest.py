@@ -17,9 +17,10 @@ from llmcache_operator.api.fields import Switch
 from llmcache_operator.core.conditions import Verdict
 from llmcache_operator.core.identity import LENGTH, identity
 from llmcache_operator.core.moment import seconds
+from llmcache_operator.core.readiness import ready_pods
 from llmcache_operator.core.sharing import shares
 from llmcache_operator.core.sidecar import cache_server_name
-from llmcache_operator.core.target import COMPONENT_LABEL, Component, Target
+from llmcache_operator.core.target import Component, Target
 from llmcache_operator.core.values import Json, Observed, SelfTest, SelfTestResult
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def standing(target: Target, observed: Observed, wanted: int | None, measurement
         return _untested(Reason.DISABLED, "Not tried: spec.cache.selfTest is Disabled")
     if not shares(target.spec.cache):
         return _untested(Reason.DISABLED, "Not tried: with this spec.cache.topology each engine keeps its KV to itself")
-    engines = tuple(pod for pod in _ready(observed) if _component(pod) == Component.ENGINE.value)
+    engines = tuple(pod for pod, _ in ready_pods(observed, Component.ENGINE))
     if wanted is None or len(engines) < max(1, wanted):
         return _untested(Reason.PENDING, "Tried once all engines and the LMCache server are ready")
     if len(engines) == 1:
@@ -77,7 +78,8 @@ def _untested(reason: Reason, text: str) -> Standing:
 def _of_fleet(
     target: Target, observed: Observed, engines: tuple[Json, ...], measurement: Measurement, now: float
 ) -> Standing:
-    servers = tuple(pod for pod in _ready(observed) if cache_server_name(pod))
+    ready = ready_pods(observed, Component.CACHE_SERVER, Component.ENGINE)
+    servers = tuple(pod for pod, _ in ready if cache_server_name(pod))
     fleet = _fleet(target, (*engines, *servers))
     latest = measurement.self_test or recalled(observed.resource)
     last = latest if latest is not None and latest.fleet == fleet else None
@@ -168,24 +170,6 @@ def _since(resource: Json, last: SelfTestResult) -> str:
     again = before is not None and (before.fleet, before.reason) == (last.fleet, last.reason)
     at = before.at if before and again and last.reason is not Reason.VERIFIED else last.at
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _ready(observed: Observed) -> list[Json]:
-    """Return the pods that answer and stay, by name."""
-    pods = [
-        pod
-        for pod in observed.pods
-        if "deletionTimestamp" not in pod["metadata"]
-        and any(
-            condition["type"] == "Ready" and condition["status"] == "True"
-            for condition in pod.get("status", {}).get("conditions", [])
-        )
-    ]
-    return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
-
-
-def _component(pod: Json) -> str:
-    return str(pod["metadata"]["labels"].get(COMPONENT_LABEL))
 
 
 def _fleet(target: Target, pods: tuple[Json, ...]) -> str:

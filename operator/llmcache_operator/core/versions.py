@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from llmcache_operator.api.compatibility import PAIRS, Pair
 from llmcache_operator.api.conditions import ConditionType, Reason
 from llmcache_operator.core.conditions import Verdict
-from llmcache_operator.core.effect.words import names
+from llmcache_operator.core.effect.words import by_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from llmcache_operator.core.window import Measurement
 
@@ -29,7 +29,7 @@ def versions(measurement: Measurement, ready: Iterable[str], *, settled: bool) -
     for program, found in (("vLLM", engines), ("LMCache", caches)):
         if len(set(found.values())) > 1 and settled:
             text = (
-                f"Pods run different versions of {program}: {_told(found)}. Name images by digest, and restart the "
+                f"Pods run different versions of {program}: {by_value(found)}. Name images by digest, and restart the "
                 "pods that are behind."
             )
             return Verdict(ConditionType.VERSIONS_COMPATIBLE, status=False, reason=Reason.VERSIONS_DIFFER, message=text)
@@ -68,11 +68,3 @@ def release(version: str) -> Release:
     while numbers and not numbers[-1]:
         numbers.pop()
     return tuple(numbers)
-
-
-def _told(found: Mapping[str, str]) -> str:
-    by_version: dict[str, list[str]] = {}
-    for pod, version in found.items():
-        by_version.setdefault(version, []).append(pod)
-    fewest_first = sorted(by_version.items(), key=lambda item: (len(item[1]), item[0]))
-    return "; ".join(f"{version} on {names(pods)}" for version, pods in fewest_first)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from llmcache_operator.core.counts import CacheCounts, EngineCounts, RouterCounts
-from llmcache_operator.core.growth import Sample, begins_within, grown, recent, restarted, total
+from llmcache_operator.core.growth import Sample, begins, grown, recent, restarted, total
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -40,14 +40,6 @@ class Tokens:
             self.computed + other.computed,
             self.engine_hits + other.engine_hits,
             self.server_hits + other.server_hits,
-        )
-
-    def less(self, other: Tokens) -> Tokens:
-        """Take away, but never more than there is."""
-        return Tokens(
-            max(0, self.computed - other.computed),
-            max(0, self.engine_hits - other.engine_hits),
-            max(0, self.server_hits - other.server_hits),
         )
 
 
@@ -191,14 +183,14 @@ class Measurement:
 
     def _own(self, samples: tuple[EngineSample, ...], since: float) -> list[OwnRequest]:
         """Return the operator's own requests that are, or may be, in what one pod's samples count."""
-        kept = recent(samples, since)
-        if not kept:
+        begin = begins(samples, since)
+        if begin is None:
             return []
-        begin = kept[0].started_at if begins_within(kept[0], since) and kept[0].started_at else kept[0].at
+        first, last = samples[0], samples[-1]
         return [
             request
             for request in self.own
-            if request.pod_uid == kept[0].pod_uid and request.until > begin and request.since <= kept[-1].at
+            if request.pod_uid == first.pod_uid and request.until > begin and request.since <= last.at
         ]
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from llmcache_operator.api.service import GROUP
 from llmcache_operator.api.spec import Device
 from llmcache_operator.core.children import pods, server
 from llmcache_operator.core.children.model_source import ModelSource, model_source
 from llmcache_operator.core.content import owns_replicas
-from llmcache_operator.core.identity import identity
+from llmcache_operator.core.identity import ANNOTATION, identity
 from llmcache_operator.core.quantity import MEBI, in_mebi, to_bytes
 from llmcache_operator.core.target import Component, Target
 
@@ -23,7 +22,6 @@ RUN = "/llmcache/run"
 CPU_KV_CACHE = "1Gi"
 # What vLLM's own processes share there, beside cached KV.
 OWN_SHARED_MEMORY = 256 * MEBI
-IDENTITY_ANNOTATION = f"{GROUP}/cache-identity"
 # The gate writes to model-path the link under which it put the model. The link's name carries the cache identity
 # and a fingerprint of the weights, because LMCache keys KV by the path that vLLM was given. Init containers don't run
 # again when only this container restarts, so it looks for itself whether the files are still those of the fingerprint.
@@ -91,7 +89,7 @@ def _template(target: Target, cache: EngineParts) -> Json:
             *cache.volumes,
         ],
     }
-    notes = {IDENTITY_ANNOTATION: identity(target)}
+    notes = {ANNOTATION: identity(target)}
     return pods.pod_template(target, Component.ENGINE, target.spec.engine.template, spec, notes)
 
 

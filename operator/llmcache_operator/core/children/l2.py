@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from llmcache_operator.api.fields import Switch
 from llmcache_operator.core.children import pods
 from llmcache_operator.core.children.valkey import PORT, password_secret
+from llmcache_operator.core.sidecar import GUARD
 from llmcache_operator.core.target import Component, Target
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from llmcache_operator.api.l2 import L2, S3, FileSystem, Valkey
     from llmcache_operator.core.values import Json
 
-GUARD = "l2-guard"
 GUARD_PORT = 6380
 GUARD_HTTP_PORT = 9091
 GUARD_HTTP_PORT_NAME = "l2"

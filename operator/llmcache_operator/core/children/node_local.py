@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.children import l2, pods, server
+from llmcache_operator.core.children import pods, server
 from llmcache_operator.core.children.parts import EngineParts
 from llmcache_operator.core.target import Component, Target
 
@@ -42,14 +42,9 @@ class NodeLocal:
 
 
 def _daemon_set(target: Target) -> Json:
-    behind = l2.parts(target)
-    spec: Json = {
-        **_placement(target),
-        "containers": [_container(target)],
-        "volumes": [{"name": "tmp", "emptyDir": {}}, *behind.volumes],
-    }
-    if behind.sidecars:
-        spec["initContainers"] = list(behind.sidecars)
+    # It sees all GPUs of the node without taking any from the scheduler.
+    gpus: Json = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}
+    template = server.own_pod(target, more=_DIRECT, env=(gpus,), placement=_placement(target))
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
@@ -57,7 +52,7 @@ def _daemon_set(target: Target) -> Json:
         "spec": {
             "selector": {"matchLabels": target.selector(Component.CACHE_SERVER)},
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
-            "template": pods.pod_template(target, Component.CACHE_SERVER, target.spec.cache.template, spec),
+            "template": template,
         },
     }
 
@@ -73,13 +68,3 @@ def _placement(target: Target) -> Json:
         "runtimeClassName": engines.runtime_class_name,
     }
     return {name: value for name, value in found.items() if value}
-
-
-def _container(target: Target) -> Json:
-    """Return the server. It sees all GPUs of the node without taking any from the scheduler."""
-    made = server.container(
-        target, server.arguments(target, host=server.ANY_ADDRESS, more=_DIRECT), http="http", tmp="tmp"
-    )
-    made["ports"].insert(0, pods.port("mp", server.MP_PORT))
-    made["env"].append({"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"})
-    return made | {"readinessProbe": pods.http_probe("/healthcheck", "http", period=2, failures=3)}

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.core.children import l2, pods
 from llmcache_operator.core.quantity import GIBI, canonical, in_mebi
+from llmcache_operator.core.sidecar import CONTAINER
 from llmcache_operator.core.sizing import sizing
+from llmcache_operator.core.target import Component
 
 if TYPE_CHECKING:
     from llmcache_operator.core.target import Target
     from llmcache_operator.core.values import Json
 
-NAME = "cache-server"
 MP_PORT = 5555
 HTTP_PORT = 8080
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - a pod's own address, behind a NetworkPolicy
@@ -56,7 +57,7 @@ def container(target: Target, args: list[str], *, http: str, tmp: str, mounts: t
     }
     cpu, behind = canonical(target.spec.cache.cpu), l2.parts(target)
     return {
-        "name": NAME,
+        "name": CONTAINER,
         "image": target.cache_server_image,
         "imagePullPolicy": target.settings.image_pull_policy,
         "command": ["lmcache", "server"],
@@ -70,3 +71,25 @@ def container(target: Target, args: list[str], *, http: str, tmp: str, mounts: t
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": tmp, "mountPath": "/tmp"}, *mounts, *behind.mounts],  # noqa: S108 - likewise
     }
+
+
+def own_pod(
+    target: Target, *, more: tuple[str, ...], env: tuple[Json, ...] = (), placement: Json | None = None
+) -> Json:
+    """Return the template of pods that hold nothing but a server, which engines reach by a Service.
+
+    `more` are arguments, `env` variables of the container, `placement` parts of the pod's spec.
+    """
+    made = container(target, arguments(target, host=ANY_ADDRESS, more=more), http="http", tmp="tmp")
+    made["ports"].insert(0, pods.port("mp", MP_PORT))
+    made["env"] += env
+    made["readinessProbe"] = pods.http_probe("/healthcheck", "http", period=2, failures=3)
+    behind = l2.parts(target)
+    spec: Json = {
+        **(placement or {}),
+        "containers": [made],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *behind.volumes],
+    }
+    if behind.sidecars:
+        spec["initContainers"] = list(behind.sidecars)
+    return pods.pod_template(target, Component.CACHE_SERVER, target.spec.cache.template, spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.children import l2, pods, server
+from llmcache_operator.core.children import pods, server
 from llmcache_operator.core.children.parts import EngineParts
 from llmcache_operator.core.target import Component, Target
 
@@ -30,10 +30,8 @@ class Shared:
 
 
 def _stateful_set(target: Target) -> Json:
-    behind = l2.parts(target)
-    spec: Json = {"containers": [_container(target)], "volumes": [{"name": "tmp", "emptyDir": {}}, *behind.volumes]}
-    if behind.sidecars:
-        spec["initContainers"] = list(behind.sidecars)
+    # Transfer mode `auto`, because the default hangs CPU engines at start-up.
+    template = server.own_pod(target, more=("--supported-transfer-mode", "auto"))
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -43,14 +41,6 @@ def _stateful_set(target: Target) -> Json:
             "serviceName": target.name(Component.CACHE_SERVER),
             "podManagementPolicy": "Parallel",
             "selector": {"matchLabels": target.selector(Component.CACHE_SERVER)},
-            "template": pods.pod_template(target, Component.CACHE_SERVER, target.spec.cache.template, spec),
+            "template": template,
         },
     }
-
-
-def _container(target: Target) -> Json:
-    """Return the server. Transfer mode `auto`, because the default hangs CPU engines at start-up."""
-    args = server.arguments(target, host=server.ANY_ADDRESS, more=("--supported-transfer-mode", "auto"))
-    made = server.container(target, args, http="http", tmp="tmp")
-    made["ports"].insert(0, pods.port("mp", server.MP_PORT))
-    return made | {"readinessProbe": pods.http_probe("/healthcheck", "http", period=2, failures=3)}

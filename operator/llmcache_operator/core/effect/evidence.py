@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmcache_operator.core.counts import EngineCounts
-from llmcache_operator.core.growth import begins_within, recent, total
-from llmcache_operator.core.moment import seconds
-from llmcache_operator.core.target import COMPONENT_LABEL, Component
+from llmcache_operator.core.growth import begins, total
+from llmcache_operator.core.readiness import ready_pods_at
+from llmcache_operator.core.target import Component
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -147,9 +147,9 @@ def gather(  # noqa: PLR0913 - all that is known
     """Return the evidence as it was at a time: without later samples, and with the pods that were ready then."""
     known = measurement.until(at)
     samples = {sample.pod_uid: sample for sample in known.latest(known.engines)}
-    pods = ready_pods(observed, Component.ENGINE, at)
+    pods = ready_pods_at(observed, Component.ENGINE, at)
     shared = Component.CACHE_SERVER in target.components
-    servers = tuple(pod["metadata"]["name"] for pod, _ in ready_pods(observed, Component.CACHE_SERVER, at))
+    servers = tuple(pod["metadata"]["name"] for pod, _ in ready_pods_at(observed, Component.CACHE_SERVER, at))
     return Evidence(
         target=target,
         at=at,
@@ -182,9 +182,7 @@ def traffic(measurement: Measurement, at: float, span: float) -> Traffic:
 
 def _begins(pods: Iterable[Sequence[Sample]], since: float) -> Iterator[float]:
     """Yield from when on the counters of each pod tell what grew."""
-    for samples in pods:
-        if kept := recent(samples, since):
-            yield (kept[0].started_at if begins_within(kept[0], since) else None) or kept[0].at
+    return (begun for samples in pods if (begun := begins(samples, since)) is not None)
 
 
 def _spans(measurement: Measurement, target: Target, at: float) -> tuple[Traffic, ...]:
@@ -192,18 +190,6 @@ def _spans(measurement: Measurement, target: Target, at: float) -> tuple[Traffic
     window = float(target.settings.window)
     spans = [min((steps - 0.5) * step(target), window) for steps in STEPS]
     return tuple(traffic(measurement, at, span) for span in (*spans, window))
-
-
-def ready_pods(observed: Observed, component: Component, at: float) -> Iterator[tuple[Json, float]]:
-    """Yield the pods of a component that were ready at a time, and since when, as far as their conditions tell."""
-    for pod in sorted(observed.pods, key=lambda pod: str(pod["metadata"]["name"])):
-        if pod["metadata"]["labels"].get(COMPONENT_LABEL) != component.value or "deletionTimestamp" in pod["metadata"]:
-            continue
-        for condition in pod.get("status", {}).get("conditions", []):
-            if condition["type"] == "Ready":
-                changed = seconds(condition["lastTransitionTime"])
-                if (condition["status"] == "True") == (changed <= at):
-                    yield pod, changed
 
 
 def part(some: float, of: float) -> float:

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.effect.words import MEBI, names, size
+from llmcache_operator.core.effect.words import by_value, size
+from llmcache_operator.core.identity import ANNOTATION
+from llmcache_operator.core.quantity import MEBI
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from llmcache_operator.core.effect.evidence import Engine, Evidence
     from llmcache_operator.core.values import CacheSample, Json
 
-IDENTITY_ANNOTATION = "llmcache.dev/cache-identity"
 ARGUMENTS = {
     "--dtype": "--dtype",
     "--tensor-parallel-size": "--tensor-parallel-size",
@@ -43,16 +44,11 @@ def identity_mismatch(evidence: Evidence) -> str | None:
 def _between_engines(evidence: Evidence) -> str | None:
     traits = {engine.name: traits_of(engine) for engine in evidence.engines}
     for trait in ("model path", "cache identity", *dict.fromkeys(ARGUMENTS.values()), "KV cache type", "block size"):
-        by_value: dict[str, list[str]] = {}
-        for pod, has in traits.items():
-            if trait in has:
-                by_value.setdefault(has[trait], []).append(pod)
-        if len(by_value) > 1:
-            fewest_first = sorted(by_value.items(), key=lambda item: (len(item[1]), item[0]))
-            told = "; ".join(f"{value} on {names(pods)}" for value, pods in fewest_first)
+        found = {pod: has[trait] for pod, has in traits.items() if trait in has}
+        if len(set(found.values())) > 1:
             return (
-                f"Engines differ in {trait}: {told}. What one stores, the others don't find. Delete the pods that are "
-                "not as the spec says; if the weights changed in place, raise spec.model.revision."
+                f"Engines differ in {trait}: {by_value(found)}. What one stores, the others don't find. Delete the "
+                "pods that are not as the spec says; if the weights changed in place, raise spec.model.revision."
             )
     return None
 
@@ -60,7 +56,7 @@ def _between_engines(evidence: Evidence) -> str | None:
 def traits_of(engine: Engine) -> dict[str, str]:
     """Return what must agree between engines, as far as this one tells: from its own answers, and from its pod."""
     found = {}
-    if identity := engine.pod["metadata"].get("annotations", {}).get(IDENTITY_ANNOTATION):
+    if identity := engine.pod["metadata"].get("annotations", {}).get(ANNOTATION):
         found["cache identity"] = str(identity)
     if sample := engine.sample:
         told = {"model path": sample.model_path, "block size": sample.block_size, "KV cache type": sample.cache_dtype}

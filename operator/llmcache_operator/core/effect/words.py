@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.quantity import GIBI
+from llmcache_operator.core.quantity import GIBI, MEBI
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-MEBI = 2**20
+    from collections.abc import Iterable, Mapping
 
 
 def count(number: float) -> str:
@@ -37,3 +35,12 @@ def names(pods: Iterable[str], most: int = 5) -> str:
     listed = sorted(pods)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
+
+
+def by_value(found: Mapping[str, str]) -> str:
+    """Return which pods have which value, what fewest have first: `fp8 on chat-1; auto on chat-0, chat-2`."""
+    pods_of: dict[str, list[str]] = {}
+    for pod, value in found.items():
+        pods_of.setdefault(value, []).append(pod)
+    fewest_first = sorted(pods_of.items(), key=lambda item: (len(item[1]), item[0]))
+    return "; ".join(f"{value} on {names(pods)}" for value, pods in fewest_first)
