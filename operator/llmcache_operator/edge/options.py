@@ -95,6 +95,14 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--namespace", action="append", default=[], help="serve only this one; repeatable; default: all"
     )
+    _add_intervals(parser)
+    parser.add_argument("--port", type=int, default=8080, help="of /healthz, /readyz and /metrics")
+    parser.add_argument("--workers", type=_at_least(1), default=4, help="services worked on at a time")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    return parser
+
+
+def _add_intervals(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=_at_least(30), default=300, help="seconds the hit rates look back")
     parser.add_argument("--scrape-interval", type=_at_least(1), default=15, help="seconds between scrapes")
     parser.add_argument(
@@ -109,10 +117,6 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         default=21600,
         help="seconds between self-tests of a service whose pods did not change, give or take a tenth",
     )
-    parser.add_argument("--port", type=int, default=8080, help="of /healthz, /readyz and /metrics")
-    parser.add_argument("--workers", type=_at_least(1), default=4, help="services worked on at a time")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    return parser
 
 
 def _add_pod_monitors(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
