@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from pytest_kind import KindCluster
 
-from e2e import images
 from e2e.cluster import lifecycle, slots
 from e2e.cluster.handle import Existing, Handle, KindMade, Local
 from e2e.cluster.kubectl import binary
@@ -48,8 +47,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def _local(name: str, *, keep: bool) -> Iterator[Handle]:
     keep = keep or slots.find(name) is not None
-    with images.built_ahead():
-        lifecycle.up(name)
+    lifecycle.up(name)
     try:
         yield Local(name)
     finally:

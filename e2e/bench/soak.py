@@ -13,22 +13,18 @@ from typing import TYPE_CHECKING
 import httpx
 from rich.table import Table
 
-from e2e import images
 from e2e.bench.measure import prompt
-from e2e.cluster import lifecycle
 from e2e.cluster.console import console
 from e2e.cluster.errors import ClusterError
-from e2e.install import install
-from e2e.kube import Kube
-from e2e.models import provide_models
 from e2e.services import Service, manifest
+from e2e.stand import bring_up
 from llmcache_operator.core.quantity import to_bytes
 from llmcache_operator.core.sizing import SERVER_FILL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from e2e.kube import Json
+    from e2e.kube import Json, Kube
 
 NAME = "soak"
 _START_SECONDS = 1200.0
@@ -61,12 +57,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15.0, help="how long (default: 15)")
     flags = parser.parse_args()
     try:
-        cluster = lifecycle.up(flags.name)
-        refs = images.ensure(flags.name)
-        install(cluster.kubeconfig, refs, ("--scrape-interval", "3", "--status-interval", "3"))
-        kube = Kube(cluster.kubeconfig)
-        provide_models(kube, refs)
-        watched = run(kube, 60 * flags.minutes)
+        stand = bring_up(flags.name, ("--scrape-interval", "3", "--status-interval", "3"))
+        watched = run(stand.kube, 60 * flags.minutes)
     except (ClusterError, TimeoutError) as error:
         console.print(f"[red]error:[/red] {error}")
         sys.exit(1)

@@ -16,17 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from e2e import images
 from e2e.bench.measure import Asked, ask, prompt
 from e2e.bench.picture import draw
 from e2e.bench.trickle import Trickle
-from e2e.cluster import lifecycle
 from e2e.cluster.console import console, step
 from e2e.cluster.errors import ClusterError
-from e2e.install import install
-from e2e.kube import Kube, condition, wait_until
-from e2e.models import provide_models
+from e2e.kube import condition, wait_until
 from e2e.services import Service, manifest
+from e2e.stand import bring_up
 
 if TYPE_CHECKING:
     from e2e.kube import Json
@@ -89,11 +86,7 @@ def main() -> None:
 
 def run(name: str, rounds: int) -> Results:
     """Bring everything up, measure every layout, and take the service down again."""
-    cluster = lifecycle.up(name)
-    refs = images.ensure(name)
-    install(cluster.kubeconfig, refs, OPERATOR_ARGS)
-    kube = Kube(cluster.kubeconfig)
-    provide_models(kube, refs)
+    kube = bring_up(name, OPERATOR_ARGS).kube
     kube.apply(CLAIM, service_manifest())
     service, results = Service(kube, NAME), Results()
     try:

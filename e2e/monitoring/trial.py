@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from rich.table import Table
 
-from e2e import images
-from e2e.cluster import lifecycle
 from e2e.cluster.console import console, step
 from e2e.cluster.errors import ClusterError
 from e2e.demo.__main__ import OPERATOR_ARGS, QUICKSTART, START_SECONDS
-from e2e.install import NAMESPACE, ROOT, install
+from e2e.install import NAMESPACE, ROOT
 from e2e.kube import Kube, condition, wait_until
-from e2e.models import provide_models
 from e2e.monitoring import load, promtool, scrape
 from e2e.monitoring.draw import Moment, draw
 from e2e.monitoring.server import prometheus
+from e2e.stand import bring_up
 
 if TYPE_CHECKING:
     from e2e.cluster.layout import Cluster
@@ -44,9 +42,9 @@ def run(name: str, seconds: float) -> None:
 
     Raises ClusterError or TimeoutError that says what is not as it should be.
     """
-    cluster = lifecycle.up(name)
-    kube = Kube(cluster.kubeconfig)
-    _bring_up(cluster, kube)
+    stand = bring_up(name, OPERATOR_ARGS)
+    cluster, kube = stand.cluster, stand.kube
+    _apply(kube)
     monitors = _monitors(cluster, kube)
     with tempfile.TemporaryDirectory(prefix="prometheus-") as scratch:
         folder = Path(scratch)
@@ -65,10 +63,7 @@ def run(name: str, seconds: float) -> None:
             _report(server)
 
 
-def _bring_up(cluster: Cluster, kube: Kube) -> None:
-    refs = images.ensure(cluster.name)
-    install(cluster.kubeconfig, refs, OPERATOR_ARGS)
-    provide_models(kube, refs)
+def _apply(kube: Kube) -> None:
     kube.apply(QUICKSTART.read_text())
     # Only now, so that the operator has to find out that the cluster has got this kind.
     kube.apply(KIND.read_text())

@@ -10,22 +10,20 @@ import pytest
 
 from e2e.kube import Kube
 from tests.apiserver.operator_process import OperatorProcess, install
-from tests.apiserver.server import ApiServer
+from tests.apiserver.server import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.apiserver.server import ApiServer
+
 
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """A running API server, empty but for what tests before put there."""
-    server = ApiServer(tmp_path_factory.mktemp("api"))
-    try:
-        server.start()
+    with running(tmp_path_factory.mktemp("api")) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from e2e.cluster.layout import Cluster
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 START_SECONDS = 60.0
@@ -154,3 +155,14 @@ class ApiServer:
             "leader-elect": "false",
             "secure-port": 0,
         }
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[ApiServer]:
+    """An API server for as long as the body runs."""
+    server = ApiServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()

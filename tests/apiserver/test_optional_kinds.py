@@ -10,13 +10,14 @@ import pytest
 from e2e.kube import Kube, condition, wait_until
 from tests.apiserver.conftest import operators
 from tests.apiserver.operator_process import install
-from tests.apiserver.server import ApiServer
+from tests.apiserver.server import running
 from tests.apiserver.service import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.apiserver.operator_process import OperatorProcess
+    from tests.apiserver.server import ApiServer
 
 MANIFESTS = Path(__file__).parents[2] / "e2e/manifests"
 CRD = MANIFESTS / "podmonitors.yaml"
@@ -27,12 +28,8 @@ NAMES = ["chat-cache", "chat-engine", "chat-router"]
 @pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """An API server that nobody else uses."""
-    server = ApiServer(tmp_path_factory.mktemp("optional"))
-    try:
-        server.start()
+    with running(tmp_path_factory.mktemp("optional")) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from e2e import images
 from e2e.causes.cause import prove
 from e2e.causes.fake.serving import Loop
 from e2e.causes.real.causes import CAUSES
@@ -17,9 +16,9 @@ from e2e.causes.watch import Watch
 from e2e.cluster import lifecycle, slots
 from e2e.cluster.console import console, step
 from e2e.cluster.handle import Local
-from e2e.install import install
-from e2e.kube import Kube, wait_until
-from e2e.models import provide_models, redraw_weights
+from e2e.kube import wait_until
+from e2e.models import redraw_weights
+from e2e.stand import bring_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,14 +77,10 @@ def _parts(live: Live, cluster: Local) -> Iterator[Found]:
 @contextlib.contextmanager
 def _service(name: str) -> Iterator[Live]:
     """Install everything, and provide the service, with a model beside its own that has other weights."""
-    cluster = lifecycle.up(name)
-    refs = images.ensure(name)
-    install(cluster.kubeconfig, refs)
-    kube = Kube(cluster.kubeconfig)
-    provide_models(kube, refs)
-    redraw_weights(kube, refs, "tiny", OTHER_MODEL, seed=1)
-    with Watch(cluster.kubeconfig) as watch, Loop() as loop:
-        live = Live(kube, watch, loop)
+    stand = bring_up(name)
+    redraw_weights(stand.kube, stand.refs, "tiny", OTHER_MODEL, seed=1)
+    with Watch(stand.cluster.kubeconfig) as watch, Loop() as loop:
+        live = Live(stand.kube, watch, loop)
         with step(f"llmcs/{live.name} is ready"):
             live.start()
         try:
