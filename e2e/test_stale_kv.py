@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2e.kube import condition, wait_until
+from e2e.l2_faults import keys
 from e2e.models import redraw_weights
 from e2e.services import Service, manifest
 
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
 
 # Log probabilities of bfloat16 logits: a prefix from a cache is multiplied in other shapes than one that is computed.
 ROUNDING = 0.05
+CHUNK = 256
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("models")]
 
 
 @pytest.fixture(scope="module")
 def stale(kube: Kube, models: None, refs: dict[str, str]) -> Iterator[Service]:  # noqa: ARG001
-    """Provide one engine whose model is a folder that tests write to, and a cache server that outlives it."""
+    """Provide one engine whose model is a folder that tests write to, and a server and a Valkey that outlive it."""
     redraw_weights(kube, refs, "tiny", "changing", seed=None)
-    kube.apply(manifest("stale", model={"uri": "pvc://models/changing", "revision": "1"}))
+    l2 = {"valkey": {"managed": {"memory": "128Mi", "cpu": "50m"}}}
+    kube.apply(manifest("stale", model={"uri": "pvc://models/changing", "revision": "1"}, cache={"l2": l2}))
     one = Service(kube, "stale")
     one.wait("Ready", "True")
+    one.wait("L2Ready", "True", seconds=60)
     yield one
     kube.run("delete", "llmcs", one.name)
 
@@ -66,13 +70,14 @@ def alike(one: dict[str, float], other: dict[str, float]) -> bool:
 
 @pytest.mark.parametrize("way", ["another uri", "new weights at the same path, bumped revision", "in place, unsaid"])
 def test_new_weights_never_meet_kv_of_the_old(stale: Service, refs: dict[str, str], way: str) -> None:
-    """The cache server keeps running throughout, with the old model's KV in it."""
-    (old,) = stale.engines()
+    """The cache server keeps running throughout, with the old model's KV in it and in Valkey."""
+    (old,), stored = stale.engines(), keys(stale)
     text, spec = prompt(), stale.resource()["spec"]["model"]
     first, again = stale.ask_engine(old, text), stale.ask_engine(old, text)
     server, identity = cache_server(stale), stale.status()["cache"]["identity"]
     assert first.tokens.computed > 512
     assert again.tokens.engine > 512
+    wait_until("the old KV is in Valkey", lambda: keys(stale) >= stored + first.tokens.total // CHUNK, seconds=60)
 
     mark = uuid.uuid4().hex[:6]
     folder = f"other-{mark}" if way == "another uri" else spec["uri"].rpartition("/")[2]

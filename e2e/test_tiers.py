@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2e.kube import condition, wait_until
+from e2e.l2_faults import FAULTS, keys
 from e2e.services import READY_SECONDS, Answer, Service, manifest
 
 if TYPE_CHECKING:
@@ -16,25 +17,9 @@ if TYPE_CHECKING:
     from e2e.kube import Kube
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("models")]
-VALKEY = "tiers-valkey-0"
-# Debian's Redis in the place of Valkey; the password is in the container's environment.
-CLI = "redis-cli"
 CHUNK = 256
-# What is done to Valkey, what undoes it, and what the resource then says.
-FAULTS = {
-    # Nothing can end it early; the liveness probe would after a minute.
-    "hangs": (f"{CLI} client pause 40000 all", "true", "L2Unreachable"),
-    "is full": (
-        f"{CLI} config set maxmemory-policy noeviction; {CLI} config set maxmemory 1",
-        f"{CLI} config set maxmemory 536870912; {CLI} config set maxmemory-policy allkeys-lru",
-        "L2Full",
-    ),
-    "wants another password": (
-        f"{CLI} config set requirepass other; REDISCLI_AUTH=other {CLI} client kill type normal skipme yes",
-        f'REDISCLI_AUTH=other {CLI} config set requirepass "$PASSWORD"',
-        "L2AuthenticationFailed",
-    ),
-}
+# Two more, slow and gone, take minutes: `make bench-faults` has them.
+QUICK = ("hangs", "is full", "wants another password")
 
 
 @pytest.fixture(scope="module")
@@ -90,25 +75,17 @@ def test_nothing_outside_a_pod_reaches_the_port_that_unpickles(tiers: Service) -
     assert tried("127.0.0.1", "5555") == ""
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", QUICK)
 def test_a_fault_of_valkey_is_named_and_stops_nobody(tiers: Service, fault: str) -> None:
-    do, undo, reason = FAULTS[fault]
     one, _ = tiers.engines()
-    in_valkey(tiers, do)
-    try:
-        named = tiers.wait("L2Ready", "False", reason, seconds=60)
+    with FAULTS[fault].inject(tiers):
+        named = tiers.wait("L2Ready", "False", FAULTS[fault].reason, seconds=60)
         answered = tiers.ask_engine(one, prompt())
-    finally:
-        in_valkey(tiers, undo)
 
     assert answered.tokens.computed == answered.tokens.total
     assert "Engines serve on without it" in named["message"]
     assert tiers.condition("Ready")["status"] == "True"
     tiers.wait("L2Ready", "True", seconds=90)
-
-
-def in_valkey(tiers: Service, command: str) -> None:
-    tiers.kube.run("exec", VALKEY, "--", "sh", "-c", command)
 
 
 def test_prefixes_outlive_every_engine_and_server(tiers: Service) -> None:
@@ -134,8 +111,3 @@ def await_stored(tiers: Service, before: int, first: Answer) -> None:
     """Wait until the chunks of a prompt are in Valkey: LMCache brings them there after it has answered."""
     chunks = first.tokens.total // CHUNK
     wait_until("the prefix is in Valkey", lambda: keys(tiers) - before >= chunks, seconds=60, every=0.5)
-
-
-def keys(tiers: Service) -> int:
-    """Return how many chunks Valkey holds; the guards' own key has no model in its name."""
-    return int(tiers.kube.run("exec", VALKEY, "--", "sh", "-c", f"{CLI} --scan --pattern '*@*' | wc -l"))
