@@ -121,7 +121,7 @@ bench-faults: $(STAMP) ## What faults of Valkey cost: time to first token, reque
 bench-rollouts: $(STAMP) ## Streams lost while routers and engines are replaced: none, or exit status 1 (CLUSTER=dev)
 	@$(PY) -m e2e.bench.rollouts --name $(CLUSTER)
 
-soak-tiers: $(STAMP) ## 15 minutes at three times the working set: no kill, no restart, memory within limits
+soak-tiers: $(STAMP) ## 20 minutes at three times the working set: no kill, no restart, memory within limits
 	@$(PY) -m e2e.bench.soak --name $(CLUSTER)
 
 sizing: $(STAMP) ## What a cache comes to: make sizing MODEL=path/to/config.json [SIZING="--users 300 --tokens-per-user 20k"]

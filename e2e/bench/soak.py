@@ -54,7 +54,7 @@ def main() -> None:
     """Run it; exit status 1 where something did not hold."""
     parser = argparse.ArgumentParser(prog="make soak-tiers", description=__doc__)
     parser.add_argument("--name", default="dev", help="which local cluster (default: dev)")
-    parser.add_argument("--minutes", type=float, default=15.0, help="how long (default: 15)")
+    parser.add_argument("--minutes", type=float, default=20.0, help="how long (default: 20)")
     flags = parser.parse_args()
     try:
         stand = bring_up(flags.name, ("--scrape-interval", "3", "--status-interval", "3"))

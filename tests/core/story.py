@@ -69,6 +69,7 @@ class Pod:
     frozen: frozenset[str] = frozenset()
     cache_dtype: str = "auto"
     queued: int = 0
+    waiting: int = 0
 
     def add(self, **growth: float) -> None:
         """Let counters grow, except those that stand still."""
@@ -84,7 +85,8 @@ class Pod:
         return EngineSample(
             self.name, f"uid-{self.name}", at, whole.pop("computed", 0), whole.pop("engine_hits", 0),
             whole.pop("server_hits", 0), started_at=self.born, model_path=self.path, busy=self.counts.get("busy", 0.0),
-            version=self.version, block_size="32", cache_dtype=self.cache_dtype, queued=self.queued, **whole,
+            version=self.version, block_size="32", cache_dtype=self.cache_dtype, queued=self.queued,
+            waiting=self.waiting, **whole,
         )  # fmt: skip
 
 

@@ -187,6 +187,29 @@ def test_a_cause_says_what_it_saw_and_what_to_do() -> None:
     assert "on chat-engine-0" in message
 
 
+def test_engines_that_lag_behind_the_router_are_not_asked_past_it() -> None:
+    """Requests pile up in one step and are served in the next three."""
+    story = well()
+    for requests, sent, left in 4 * [(2, 38, 36), (14, 2, 24), (14, 2, 12), (14, 2, 0)]:
+        story.each(requests=requests, through_router=sent / requests)
+        for engine in story.engines:
+            engine.waiting = left
+        story.play()
+
+    assert set(story.reasons()) <= {"TooFewRequests", "Idle", "Effective"}
+
+
+def test_engines_that_are_asked_past_the_router_may_lag_too() -> None:
+    story = well()
+    for engine in story.engines:
+        engine.waiting = 10
+    story.each(through_router=0.0)
+
+    assert rounds_until(story, {Reason.ROUTER_SCATTERS}) <= MINUTE
+    story.each(through_router=1.0)
+    assert rounds_until(story, {Reason.EFFECTIVE}) <= MINUTE
+
+
 def test_a_rollout_may_have_two_identities() -> None:
     story = well()
     story.settled = False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmcache_operator.core.counts import EngineCounts
-from llmcache_operator.core.growth import begins, total
+from llmcache_operator.core.growth import begins, recent, total
 from llmcache_operator.core.readiness import ready_pods_at
 from llmcache_operator.core.target import Component
 
@@ -38,7 +38,8 @@ LEAST_STEP = 10.0
 class Traffic:
     """What was counted over the last `seconds`, in all and by engine (pod UID).
 
-    `servers_seen` says that the LMCache servers were measured all that time, so that their counters compare.
+    `backlog` are the requests that were there when it began and got their first token later. `servers_seen` says that
+    the LMCache servers were measured all that time, so that their counters compare.
     """
 
     seconds: float
@@ -46,6 +47,7 @@ class Traffic:
     caches: CacheCounts
     routers: RouterCounts
     by_engine: Mapping[str, EngineCounts]
+    backlog: int
     servers_seen: bool
 
     @property
@@ -176,6 +178,7 @@ def traffic(measurement: Measurement, at: float, span: float) -> Traffic:
         caches=measurement.cache_counts(since),
         routers=measurement.router_counts(since),
         by_engine=by_engine,
+        backlog=sum(kept[0].unbegun for samples in measurement.engines.values() if (kept := recent(samples, since))),
         servers_seen=bool(servers) and max(servers) <= begun + SAME_SCRAPE,
     )
 

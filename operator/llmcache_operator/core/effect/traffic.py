@@ -121,9 +121,16 @@ def _blind_policy(evidence: Evidence) -> str | None:
 
 def _past_the_router(evidence: Evidence, seen: Traffic) -> str | None:
     past = part(seen.engines.served - seen.routers.picks, seen.engines.served)
-    if past < PAST_ROUTER or not _routers_stay(evidence, seen):
+    long_enough = (span for span in evidence.spans if span.seconds >= seen.seconds)
+    if past < PAST_ROUTER or not any(_surely_past(evidence, span) for span in long_enough):
         return None
     return f"{percent(past)} of the requests came past the router. Let clients send to status.url."
+
+
+def _surely_past(evidence: Evidence, seen: Traffic) -> bool:
+    """Whether engines began more than routers sent them, and more than had waited before: a busy engine lags."""
+    past = seen.engines.served - seen.routers.picks - seen.backlog
+    return part(past, seen.engines.served) >= PAST_ROUTER and _routers_stay(evidence, seen)
 
 
 def _routers_stay(evidence: Evidence, seen: Traffic) -> bool:
