@@ -108,8 +108,8 @@ monitoring-check: $(STAMP) ## Prometheus rules, their unit tests and the dashboa
 	@$(PY) -m e2e.monitoring check
 
 .PHONY: causes
-causes: $(STAMP) ## Inject every known cause of silent zero hits and write operator/docs/causes.md (STAGE=fake|real|all)
-	@$(PY) -m e2e.causes --stage $(or $(STAGE),all)
+causes: $(STAMP) ## Inject every known cause of silent zero hits and write operator/docs/causes.md (STAGE=fake|real|all ONLY='Cache server down')
+	@$(PY) -m e2e.causes --stage $(or $(STAGE),all) --only '$(ONLY)'
 
 .PHONY: bench-tiers bench-faults bench-rollouts soak-tiers sizing
 bench-tiers: $(STAMP) ## Where KV comes from and how fast: table and picture, about 15 minutes (CLUSTER=dev)

@@ -17,6 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make causes", description=__doc__)
     parser.add_argument("--stage", choices=(*STAGES, "all", "page"), default="all", help="page: only write the page")
     parser.add_argument("--name", default="causes", help="which local cluster the real engines get (default: causes)")
+    parser.add_argument("--only", default="", help="with real engines: only the parts whose name holds this text")
     flags = parser.parse_args()
     try:
         if flags.stage in ("fake", "all"):
@@ -26,7 +27,7 @@ def main() -> None:
         if flags.stage in ("real", "all"):
             from e2e.causes.real.run import run as run_real  # noqa: PLC0415
 
-            run_real(flags.name).save("real")
+            run_real(flags.name, flags.only).save("real")
     except (ClusterError, TimeoutError) as error:
         console.print(f"[red]error:[/red] {error}")
         sys.exit(1)

@@ -64,7 +64,12 @@ class Found:
         )
 
     def __add__(self, other: Found) -> Found:
-        return Found(self.results + other.results, self.healthy + other.healthy, self.hit_rates + other.hit_rates)
+        """Add what was found later: it takes the place of what was found of the same before."""
+        return Found(
+            tuple({(row.cause, row.engines): row for row in self.results + other.results}.values()),
+            tuple({row.engines: row for row in self.healthy + other.healthy}.values()),
+            tuple({row.engines: row for row in self.hit_rates + other.hit_rates}.values()),
+        )
 
 
 def page(found: Found) -> str:
@@ -82,7 +87,7 @@ def _causes(found: Found) -> Iterator[str]:
         named = result.reason if result.named is not None else f"**not**; it said {result.shown}"
         yield (
             f"| {result.cause} | {result.how} | {result.engines} | {result.condition}: {named} "
-            f"| {_seconds(result.named)} | {_seconds(result.cleared)} |"
+            f"| {seconds(result.named)} | {seconds(result.cleared)} |"
         )
     yield "\nWhat the messages said:\n"
     for result in found.results:
@@ -100,7 +105,7 @@ def _healthy(found: Found) -> Iterator[str]:
         idle = f"{run.idle_writes} in {run.idle_seconds / 60:.0f} min" if run.idle_seconds else "not measured"
         yield (
             f"| {run.engines} | {run.seconds / 60:.0f} | {run.requests} | {alarms} | {run.writes} "
-            f"| {_seconds(run.closest)} | {idle} |"
+            f"| {seconds(run.closest)} | {idle} |"
         )
     yield ""
 
@@ -116,5 +121,6 @@ def _hit_rates(found: Found) -> Iterator[str]:
     yield ""
 
 
-def _seconds(value: float | None) -> str:
+def seconds(value: float | None) -> str:
+    """Return whole seconds for people."""
     return "—" if value is None else f"{value:.0f}"

@@ -51,7 +51,8 @@ class Traffic:
     """What clients do. Lengths in tokens, pauses in seconds; each session pauses a little longer than the one before.
 
     Every other session begins with a text of its own that nobody has sent before, the others with one that they always
-    begin with. The defaults hold more than the engines do by themselves, so that the server has work.
+    begin with. The defaults hold more than the engines do by themselves, so that the server has work. A change of the
+    prompts' lengths ends the conversations that are under way.
     """
 
     sessions: int = 8
@@ -78,8 +79,11 @@ class Traffic:
                     await send(Request(prompt, number, turn, engine))
 
     def _prompts(self, number: int, visit: int) -> Iterator[str]:
+        lengths = (self.system, self.turn)
         history = text(f"{number}.{visit if number % 2 else 'known'}", self.system)
         for turn in range(self.turns):
+            if lengths != (self.system, self.turn):
+                return
             history += text(f"{number}.{visit}.{turn}", self.turn)
             yield history if self.shares else text(uuid.uuid4().hex, self.system)
 

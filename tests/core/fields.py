@@ -175,6 +175,7 @@ ROWS = {
             "capacity.tokensPerUser": Row("40k", (CACHE,), USERS),
             **_under("l2", _l2()),
             "chunkSize": Row(512, (CACHE, ENGINE)),
+            "timeoutSeconds": Row(60, (ENGINE,)),
             "image": Row("cache:2", (CACHE, ENGINE)),
             "env": Row([{"name": "LMCACHE_LOG_LEVEL", "value": "DEBUG"}], (CACHE,)),
             "cpu": Row("2000m", (CACHE,)),

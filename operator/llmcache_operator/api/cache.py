@@ -106,6 +106,18 @@ class CacheSpec(Model):
             description="Tokens in a chunk: a prompt is shared in whole chunks, and a shorter one not at all.",
         ),
     ] = 256
+    timeout_seconds: Annotated[
+        int,
+        Field(
+            ge=5,
+            le=600,
+            json_schema_extra={"format": "int32"},
+            description=(
+                "For how long an engine waits for an answer of its LMCache server before it computes instead. Raise it "
+                "where one prompt's KV takes longer than that to load."
+            ),
+        ),
+    ] = 30
     image: Annotated[
         str | None,
         Field(min_length=1, max_length=512, description="Image with LMCache. Default: the operator's."),

@@ -171,7 +171,7 @@ def _args(target: Target, cache: EngineParts) -> list[str]:
     args = [
         *("--served-model-name", target.served_name, "--port", str(HTTP_PORT)),
         *("--dtype", engine.dtype.value, "--block-size", str(engine.block_size)),
-        *("--enable-prefix-caching", "--kv-transfer-config", _connector(cache)),
+        *("--enable-prefix-caching", "--kv-transfer-config", _connector(target, cache)),
         # Each answer's `usage` then says how many prompt tokens came from a cache: to clients, and to the self-test.
         "--enable-prompt-tokens-details",
         *("--shutdown-timeout", str(pods.drain_seconds(engine.template))),
@@ -188,12 +188,19 @@ def _args(target: Target, cache: EngineParts) -> list[str]:
     return args
 
 
-def _connector(cache: EngineParts) -> str:
+def _connector(target: Target, cache: EngineParts) -> str:
+    """Return the value of `--kv-transfer-config`.
+
+    By default an engine stands still for 300 s when its LMCache server dies or falls silent, and a load that fails
+    fails the request (lmcache 0.5.6, `ExtraConfigDefault.mq_timeout`; vLLM 0.32, `KVTransferConfig`; both measured).
+    """
     reached = {"lmcache.mp.host": f"tcp://{cache.host}", "lmcache.mp.port": server.MP_PORT}
+    patience = {"lmcache.mp.mq_timeout": target.spec.cache.timeout_seconds}
     config = {
         "kv_connector": "LMCacheMPConnector",
         "kv_role": "kv_both",
-        "kv_connector_extra_config": reached | cache.connector,
+        "kv_load_failure_policy": "recompute",
+        "kv_connector_extra_config": reached | patience | cache.connector,
     }
     return json.dumps(config, separators=(",", ":"))
 

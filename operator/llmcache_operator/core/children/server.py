@@ -18,6 +18,8 @@ MP_PORT = 5555
 HTTP_PORT = 8080
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - a pod's own address, behind a NetworkPolicy
 LOOPBACK = "127.0.0.1"
+SILENCE_SECONDS = 30
+"""After which a server forgets an engine that does not ping it: LMCache's least, three pings (lmcache 0.5.6)."""
 
 
 def memory_limit(cache_memory: int) -> int:
@@ -39,6 +41,7 @@ def arguments(target: Target, *, host: str, more: tuple[str, ...] = ()) -> list[
         *("--http-host", ANY_ADDRESS, "--http-port", str(HTTP_PORT)),
         *("--l1-size-gb", f"{sizing(target.spec).server_bytes / GIBI:.10g}"),
         *("--eviction-policy", "LRU", "--chunk-size", str(target.spec.cache.chunk_size)),
+        *("--worker-reap-timeout-seconds", str(SILENCE_SECONDS)),
         *more,
         *l2.parts(target).args,
     ]

@@ -63,7 +63,9 @@ RULES: tuple[tuple[Reason, bool | None, Rule], ...] = (
     (Reason.NOT_SAMPLED_YET, None, not_sampled_yet),
     (Reason.WRONG_KV, False, wrong_kv),
     (Reason.SERVER_UNREACHABLE, False, reach.server_unreachable),
+    (Reason.SERVER_UNREACHABLE, False, reach.engines_forgotten),
     (Reason.IDENTITY_MISMATCH, False, state.identity_mismatch),
+    (Reason.ENGINES_NOT_REGISTERED, False, reach.some_forgotten),
     (Reason.ENGINES_NOT_REGISTERED, False, reach.engines_not_registered),
     (Reason.EVICTING, False, traffic.evicting),
     (Reason.CACHE_EMPTIED, False, state.cache_emptied),
@@ -83,17 +85,17 @@ RULES: tuple[tuple[Reason, bool | None, Rule], ...] = (
 WEAK = (Reason.NOT_SAMPLED_YET, Reason.IDLE, Reason.TOO_FEW_REQUESTS)
 """Verdicts for want of evidence. After a restart of the operator its memory is too short for them to end others."""
 
-FAR_SIGHTED = (Reason.SLOWER_THAN_PREFILL,)
-"""Verdicts on three steps or more, with their error known: a second look would only see the same again."""
+FAR_SIGHTED: tuple[Rule, ...] = (traffic.slower_than_prefill, reach.engines_forgotten, reach.some_forgotten)
+"""Rules on three steps or pings or more: a second look would only see the same again."""
 
 _REASONS = {reason.value: reason for reason, *_ in RULES}
 
 
-def verdict(evidence: Evidence) -> Verdict:
-    """Return what the first rule that holds says."""
+def verdict(evidence: Evidence) -> tuple[Verdict, Rule]:
+    """Return what the first rule that holds says, and that rule."""
     for reason, status, rule in RULES:
         if message := rule(evidence):
-            return Verdict(ConditionType.CACHE_EFFECTIVE, status=status, reason=reason, message=message)
+            return Verdict(ConditionType.CACHE_EFFECTIVE, status=status, reason=reason, message=message), rule
     raise AssertionError("the last rule always holds")
 
 
@@ -114,14 +116,14 @@ def judge(  # noqa: PLR0913 - all that is known
     told = _told(observed.resource)
     before = _REASONS.get(told["reason"]) if told else None
 
-    def look(at: float) -> Verdict:
+    def look(at: float) -> tuple[Verdict, Rule]:
         return verdict(gather(target, observed, measurement, at, told=before, settled=settled, sharing=sharing))
 
-    current = look(now)
+    current, rule = look(now)
     if told is None or before is None or before is current.reason:
         return current
     forgotten = current.reason in WEAK and before not in WEAK and not _remembers(measurement, target, now)
-    if not forgotten and (current.reason in FAR_SIGHTED or look(now - step(target)).reason is current.reason):
+    if not forgotten and (rule in FAR_SIGHTED or look(now - step(target))[0].reason is current.reason):
         return current
     status = {"True": True, "False": False}.get(told["status"])
     return Verdict(ConditionType.CACHE_EFFECTIVE, status=status, reason=before, message=told["message"])

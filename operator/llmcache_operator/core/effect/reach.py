@@ -41,6 +41,17 @@ def server_unreachable(evidence: Evidence) -> str | None:
     return _silent(evidence) or _unasked(evidence)
 
 
+def engines_forgotten(evidence: Evidence) -> str | None:
+    """Tell if the server has forgotten every engine, because none reaches it any more."""
+    known = _registered(evidence)
+    if known != 0 or not _expected(evidence):
+        return None
+    return (
+        "The LMCache server answers the operator, but has heard nothing of any engine for half a minute and more. Look "
+        "for a NetworkPolicy that keeps engines from port 5555, and for another lmcache.mp.host in spec.engine.args."
+    )
+
+
 def _silent(evidence: Evidence) -> str | None:
     """Tell if the server has not answered a scrape for longer than one can be lost by accident."""
     interval = evidence.target.settings.scrape_interval
@@ -76,6 +87,33 @@ def engines_not_registered(evidence: Evidence) -> str | None:
     return _without_connector(evidence) or _unknown(evidence) or _unheard(evidence) or _untaken(evidence)
 
 
+def some_forgotten(evidence: Evidence) -> str | None:
+    """Tell if the server knows fewer engines than are ready."""
+    known, ready = _registered(evidence), _expected(evidence)
+    if known is None or known >= ready:
+        return None
+    return (
+        f"{known} of {ready} engines are registered at the LMCache server. The others never store and never find "
+        f"anything.{_suspects(evidence, evidence.recent)}"
+    )
+
+
+def _registered(evidence: Evidence) -> int | None:
+    """Return how many engines the servers know; None where they don't tell, or began so lately that some may lack.
+
+    Without traffic it harms nobody, and engines may be forgotten.
+    """
+    joined = [s for s in evidence.caches.values() if (s.started_at or 0) <= evidence.at - REJOIN_SECONDS]
+    if not evidence.window.engines.requests or len(joined) < len(evidence.caches):
+        return None
+    known = [sample.registered for sample in joined if sample.registered is not None]
+    return round(sum(known)) if known else None
+
+
+def _expected(evidence: Evidence) -> int:
+    return sum(engine.since <= evidence.at - REGISTRATION_SECONDS for engine in evidence.engines)
+
+
 def _without_connector(evidence: Evidence) -> str | None:
     """Tell of engines that have no metric of LMCache's connector while others have it."""
     lacking = [engine.name for engine in evidence.engines if engine.sample and engine.sample.lookups is None]
@@ -88,26 +126,16 @@ def _without_connector(evidence: Evidence) -> str | None:
 
 
 def _unknown(evidence: Evidence) -> str | None:
-    """Tell if the server knows fewer engines than are ready. Without traffic it harms nobody, and may be forgotten."""
+    """Tell of look-ups by engines that the server does not know."""
     seen = evidence.recent
     long_ago = evidence.at - seen.seconds - REJOIN_SECONDS
-    joined = [sample for sample in evidence.caches.values() if (sample.started_at or 0) <= long_ago]
-    if not evidence.window.engines.requests or len(joined) < len(evidence.caches):
-        return None
-    known = [sample.registered for sample in joined if sample.registered is not None]
-    ready = sum(engine.since <= evidence.at - REGISTRATION_SECONDS for engine in evidence.engines)
-    if known and round(sum(known)) < ready:
-        return (
-            f"{round(sum(known))} of {ready} engines are registered at the LMCache server. The others never store and "
-            f"never find anything.{_suspects(evidence, seen)}"
-        )
     strangers = seen.caches.unknown_lookups
-    if strangers > SKEW_LOOKUPS:
-        return (
-            f"{count(strangers)} look-ups of the last {span(seen.seconds)} came from engines that are not registered "
-            f"at the LMCache server.{_suspects(evidence, seen)}"
-        )
-    return None
+    if strangers <= SKEW_LOOKUPS or any((sample.started_at or 0) > long_ago for sample in evidence.caches.values()):
+        return None
+    return (
+        f"{count(strangers)} look-ups of the last {span(seen.seconds)} came from engines that are not registered "
+        f"at the LMCache server.{_suspects(evidence, seen)}"
+    )
 
 
 def _unheard(evidence: Evidence) -> str | None:
