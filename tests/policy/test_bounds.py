@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from llmcache_runtime.policy import PrefixAware, Prices, RequestKey, SessionAffinity
 from llmcache_runtime.policy.hashing import digest
+from llmcache_runtime.policy.prefix_aware import CHUNK_TOKENS
 
 CHUNKS = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=40, unique=True)
 HOMES = st.lists(st.integers(0, 2**64 - 1), min_size=40, max_size=80, unique=True)
@@ -16,7 +17,7 @@ def names(count: int) -> list[str]:
 
 def prompt(home: int, chunks: list[int] | None = None) -> RequestKey:
     made = tuple(chunks or [digest(home.to_bytes(8, "big"), i) for i in range(20)])
-    return RequestKey(chunks=made, tokens=64 * len(made), home=home)
+    return RequestKey(chunks=made, tokens=CHUNK_TOKENS * len(made), home=home)
 
 
 def firsts(homes: list[int], engines: list[str]) -> dict[int, str]:
@@ -52,14 +53,14 @@ def test_memory_is_bounded_for_each_engine_and_gone_with_it(
         policy.on_first_token(ticket, now + 0.5)
         policy.on_end(ticket, now + 0.6)
 
-        assert all(len(index) <= capacity for index in policy._held.values())
+        indexes = [memory.prefixes for memory in policy._memories.values()]
+        assert all(len(index) <= capacity for index in indexes)
         assert len(policy._shared) <= shared
     for name in names(3):
         policy.remove(name)
 
     assert not policy.engines
-    assert not policy._held
-    assert not policy._traffic
+    assert not policy._memories
 
 
 @settings(max_examples=40, deadline=None)
@@ -93,7 +94,7 @@ def test_a_restarted_engine_is_expected_to_hold_nothing(chunks: list[int]) -> No
 
     assert known is not None
     assert after is not None
-    assert (known.tiers.engine, after.tiers.engine) == (64 * len(chunks), 0)
+    assert (known.tiers.engine, after.tiers.engine) == (CHUNK_TOKENS * len(chunks), 0)
 
 
 def test_a_prompt_at_work_counts_less_the_longer_it_is_worked_on() -> None:
@@ -108,8 +109,8 @@ def test_a_prompt_at_work_counts_less_the_longer_it_is_worked_on() -> None:
     policy.on_start(pick, 20.0)
     policy.on_first_token(first, 20.0)
 
-    assert ahead == [1280.0, 640.0, 0.0]
-    assert engine.ahead(20.0) == 1280.0
+    assert ahead == [pick.cost, pick.cost - 640.0, 0.0]
+    assert engine.ahead(20.0) == pick.cost > 640.0
 
 
 def test_a_full_engine_that_is_sent_more_gets_fewer_of_the_new_prompts() -> None:

@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcache_runtime.policy.hashing import chain
+from llmcache_runtime.policy.hashing import CHUNK_BYTES, chain
 from llmcache_runtime.policy.index import PrefixIndex
 
 TEXTS = st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=12), min_size=1, max_size=40)
 
 
 def hashes(letters: list[str]) -> tuple[int, ...]:
-    return chain("".join(letter * 256 for letter in letters).encode(), 0)
+    return chain("".join(letter * CHUNK_BYTES for letter in letters).encode(), 0)
 
 
 @given(TEXTS, st.integers(1, 30))
@@ -22,10 +22,9 @@ def test_memory_is_bounded_and_holds_prefixes_only(texts: list[list[str]], capac
         assert len(index) <= capacity
         assert index.matched(hashes(text)) == min(len(text), capacity)
     for text in texts:
-        held = [item in index._hashes for item in hashes(text)]
+        held = {item for run in index._runs.values() for item in run}
 
-        assert index.matched(hashes(text)) == sum(held)
-        assert held == sorted(held, reverse=True)
+        assert index.matched(hashes(text)) == len(held.intersection(hashes(text)))
 
 
 @given(TEXTS)
@@ -56,6 +55,25 @@ def test_a_smaller_capacity_takes_effect_at_once() -> None:
 
     assert len(index) <= 10
     assert index.matched(tuple(range(100))) == len(index)
+
+
+def test_a_conversation_is_one_entry_however_long_it_grows() -> None:
+    index = PrefixIndex(1000)
+    for turn in range(1, 20):
+        index.touch(tuple(range(10 * turn)))
+
+    assert len(index) == index.matched(tuple(range(190))) == 190
+    assert len(index._runs) == 1
+
+
+def test_conversations_that_part_are_both_held() -> None:
+    index = PrefixIndex(1000)
+    head, one, other = (1, 2, 3), (10, 11), (20, 21)
+    for prompt in (head + one, head + other, head + one + (12,), head + other + (22,)):
+        index.touch(prompt)
+
+    assert [index.matched(head + tail) for tail in ((10, 11, 12), (20, 21, 22), (30,))] == [6, 6, 3]
+    assert len(index) == 9
 
 
 def test_an_empty_chain_matches_nothing() -> None:

@@ -105,8 +105,8 @@ def test_prompts_are_text_lists_of_text_or_tokens() -> None:
     assert shared(key(prompt=TEXT), key(prompt=TEXT + "more")) == len(TEXT) // CHUNK_BYTES
     assert shared(key(prompt=[TEXT, "a"]), key(prompt=[TEXT, "b"])) == len(TEXT) // CHUNK_BYTES
     assert key(prompt=tokens).tokens == 1000
-    assert shared(key(prompt=tokens), key(prompt=[*tokens[:640], *tokens])) == 10
-    assert shared(key(prompt=[tokens]), key(prompt=tokens)) == 15
+    assert shared(key(prompt=tokens), key(prompt=[*tokens[:640], *tokens])) == 640 * 4 // CHUNK_BYTES
+    assert shared(key(prompt=[tokens]), key(prompt=tokens)) == 1000 * 4 // CHUNK_BYTES
 
 
 def test_responses_and_messages_apis_are_read() -> None:

@@ -112,7 +112,7 @@ def test_memory_stays_bounded() -> None:
     for i in range(500):
         serve(policy, key(f"{i} " * 2000))
 
-    assert all(len(index) <= 1000 for index in policy._held.values())
+    assert all(len(index) <= 1000 for index in (memory.prefixes for memory in policy._memories.values()))
     assert len(policy._shared) <= 500
 
 

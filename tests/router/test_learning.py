@@ -2,6 +2,7 @@
 
 import pytest
 
+from llmcache_runtime.policy.prefix_aware import CHUNK_TOKENS
 from llmcache_runtime.router.forward import ForwardSettings
 from llmcache_runtime.router.reports import parse
 from tests.fakes.engine import Lru
@@ -51,7 +52,7 @@ async def tiers(stack: Stack, text: str) -> str:
 async def test_the_size_of_a_cache_bounds_what_its_engine_is_thought_to_hold(make_stack: StackMaker) -> None:
     stack = await make_stack(1, metrics_interval=0.05, forward=ForwardSettings(debug_headers=True), cache_tokens=2048)
     policy = stack.prefix_aware
-    await until(lambda: policy._capacities == {"engine-0": 2048 // 64})
+    await until(lambda: policy._memory("engine-0").prefixes._capacity == 2048 // CHUNK_TOKENS)
     await tiers(stack, "x" * 40_000)
 
     assert (await tiers(stack, "x" * 40_000)).startswith("engine=2048")
@@ -75,7 +76,7 @@ async def test_an_engine_that_restarted_unseen_is_found_out(make_stack: StackMak
     held = await tiers(stack, "x" * 4096)
     await until(lambda: bool(stack.router._knowledge.learning._reports))
     stack.engines[0].engine.started += 100
-    await until(lambda: len(stack.prefix_aware._index("engine-0")) == 0)
+    await until(lambda: len(stack.prefix_aware._memory("engine-0").prefixes) == 0)
 
     assert held.startswith("engine=1024")
     assert (await tiers(stack, "x" * 4096)).startswith("engine=0")

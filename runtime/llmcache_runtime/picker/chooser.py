@@ -1,7 +1,9 @@
 """Chooses engines for a request, and keeps the policy's books while a gateway sends it there."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from llmcache_runtime.policy import Pick, RequestKey, Ticket, request_key
 from llmcache_runtime.router.engines import Engine

@@ -117,7 +117,11 @@ class Fleet(ABC):
 
     def add(self, engine: str, now: float, *, cold: bool = False) -> None:
         """See `Policy.add`."""
-        known = self._engines.setdefault(engine, Engine(engine, engine.encode()))
+        known = self._engines.get(engine)
+        if known is None:
+            known = Engine(engine, engine.encode())
+            # In order of name, whatever the order in which a replica heard of them: the first of equals is picked.
+            self._engines = dict(sorted({**self._engines, engine: known}.items()))
         if cold:
             known.added_at = now
             self._all_warm_at = now + SLOW_START

@@ -1,48 +1,54 @@
-"""A bounded memory of the prefixes that a cache holds, most recently used last."""
+"""A bounded memory of the prefixes that a cache holds."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import islice
 
 
 class PrefixIndex:
     """Remembers up to `capacity` chained hashes, forgetting the least recently used.
 
-    A chain is remembered tail first, so a hash is never older than one that follows it: like vLLM, which frees the last
-    blocks of a request first, the index forgets tails before heads, and what it holds of a chain is always a prefix.
+    What costs here is the number of entries, so hashes that follow each other and were last used together are one: a
+    run, found by its first hash. A chained hash stands for all that precedes it, so runs need no links between them,
+    and two that agree at one place agree everywhere before it.
+
+    A chain is remembered tail first, and runs are forgotten from their ends: like vLLM, which frees the last blocks of
+    a request first, the index forgets tails before heads, and what it holds of a chain is always a prefix.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._hashes: dict[int, None] = {}
+        self._runs: OrderedDict[int, tuple[int, ...]] = OrderedDict()
+        self._held = 0
+        self.full = False
+        """Whether something new makes it forget something, or soon will."""
 
     def __len__(self) -> int:
-        return len(self._hashes)
-
-    @property
-    def full(self) -> bool:
-        """Whether something new makes it forget something, or soon will: it forgets in batches."""
-        return len(self._hashes) >= self._capacity - self._capacity // 16
+        return self._held
 
     def matched(self, chain: Sequence[int]) -> int:
         """Count the leading hashes of `chain` that are held."""
-        hashes = self._hashes
-        if not chain or chain[0] not in hashes:
-            return 0
-        low, high = 1, len(chain)
-        while low < high:
-            middle = (low + high + 1) // 2
-            if chain[middle - 1] in hashes:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        at = 0
+        while at < len(chain) and (run := self._runs.get(chain[at])):
+            at += _common(run, chain, at)
+        return at
 
-    def touch(self, chain: Sequence[int]) -> None:
+    def touch(self, chain: tuple[int, ...]) -> None:
         """Remember `chain` as just used."""
-        hashes = self._hashes
-        for item in reversed(chain[: self._capacity]):
-            hashes.pop(item, None)
-            hashes[item] = None
+        runs, at, used = self._runs, 0, []
+        while at < len(chain) and (run := runs.get(chain[at])):
+            common = _common(run, chain, at)
+            if common < len(run):
+                # The rest is a run of its own from now on, and counts as used just before this chain.
+                runs[run[0]], runs[run[common]] = run[:common], run[common:]
+            used.append(run[0])
+            at += common
+        if at < len(chain):
+            if not used:
+                used.append(chain[0])
+            runs[used[-1]] = runs.get(used[-1], ()) + chain[at:]
+            self._held += len(chain) - at
+        for first in reversed(used):
+            runs.move_to_end(first)
         self._shrink()
 
     def resize(self, capacity: int) -> None:
@@ -50,13 +56,26 @@ class PrefixIndex:
         self._capacity = capacity
         self._shrink()
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._hashes.clear()
-
     def _shrink(self) -> None:
-        # In batches: finding the oldest key of a dict walks over the holes that earlier deletions left.
-        if len(self._hashes) > self._capacity:
-            surplus = len(self._hashes) - self._capacity + self._capacity // 32
-            for item in list(islice(self._hashes, surplus)):
-                del self._hashes[item]
+        while (surplus := self._held - self._capacity) > 0:
+            first, run = self._runs.popitem(last=False)
+            if len(run) > surplus:
+                self._runs[first] = run[:-surplus]
+                self._runs.move_to_end(first, last=False)
+            self._held -= min(len(run), surplus)
+        self.full = self._held >= self._capacity - self._capacity // 16
+
+
+def _common(run: Sequence[int], chain: Sequence[int], at: int) -> int:
+    """Count the hashes at the beginning of `run` that `chain` has from `at` on, where they share the first."""
+    length = min(len(run), len(chain) - at)
+    if run[length - 1] == chain[at + length - 1]:
+        return length
+    low, high = 1, length - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if run[middle - 1] == chain[at + middle - 1]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,9 +1,10 @@
 """What a front end and a policy say to each other."""
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
+
+from msgspec import Struct
 
 
 class Reason(StrEnum):
@@ -27,8 +28,7 @@ class TierTokens(NamedTuple):
     compute: int
 
 
-@dataclass(frozen=True, slots=True)
-class RequestKey:
+class RequestKey(Struct, frozen=True, gc=False):
     """What a policy may know of a request: hashes and sizes, never text.
 
     chunks: chained hashes, one for each full chunk of the canonical text; equal i-th ones mean equal text up to there.
@@ -45,8 +45,7 @@ class RequestKey:
     session: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
+class Pick(Struct, frozen=True, gc=False):
     """An engine for a request. `cost` is the prefill work it adds there, in tokens priced by tier."""
 
     engine: str
@@ -56,8 +55,7 @@ class Pick:
     key: RequestKey
 
 
-@dataclass(slots=True, eq=False)
-class Ticket:
+class Ticket(Struct, eq=False, gc=False):
     """A started request. Its two flags make every later call safe to repeat."""
 
     pick: Pick

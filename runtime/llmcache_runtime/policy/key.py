@@ -60,9 +60,11 @@ def _key(request: _Body, session: bytes | None) -> RequestKey:
     scope = digest(_FIELD.join(((request.model or "").encode(), (request.cache_salt or "").encode())))
     preamble = bytes(request.tools) + bytes(request.documents) + _text(request.system) + _text(request.instructions)
     if request.messages:
-        parts = [_MESSAGE + _message(m) for m in request.messages]
-        home = digest(preamble + b"".join(parts[: _first_user(request.messages) + 1]), scope)
-        text = preamble + b"".join(parts)
+        parts = [_message(m) for m in request.messages]
+        opening = _first_user(request.messages) + 1
+        text = preamble + b"".join(parts[:opening])
+        home = digest(text, scope)
+        text += b"".join(parts[opening:])
         chunks = chain(text, scope)
     else:
         text = preamble + _text(request.prompt if request.prompt is not None else request.input)
@@ -82,7 +84,7 @@ def _first_user(messages: list[_Message]) -> int:
 
 
 def _message(message: _Message) -> bytes:
-    text = message.role.encode() + _FIELD + _text(message.content)
+    text = b"".join((_MESSAGE, message.role.encode(), _FIELD, _text(message.content)))
     if message.tool_calls or message.tool_call_id or message.name:
         extra = (message.name or "").encode(), (message.tool_call_id or "").encode(), bytes(message.tool_calls)
         text += _FIELD + _FIELD.join(extra)

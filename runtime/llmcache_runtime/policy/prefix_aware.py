@@ -12,21 +12,22 @@ from llmcache_runtime.policy.interface import Pick, Reason, RequestKey, TierToke
 CHUNK_TOKENS = CHUNK_BYTES // 4
 """Tokens in a chunk, at four bytes a token."""
 
-SHARED_CHUNKS = 256 // CHUNK_TOKENS
+SHARED_TOKENS = 256
+SHARED_CHUNKS = SHARED_TOKENS // CHUNK_TOKENS
 """Chunks in one chunk of LMCache (256 tokens by default); it shares whole ones only."""
 
-MAX_ENGINE_CHUNKS = 65536
-"""No engine is remembered to hold more: four million tokens, about 6 MB."""
-
+MAX_ENGINE_CHUNKS = 32768
+"""No engine is remembered to hold more: four million tokens."""
 
 ROOM_SECONDS = 5.0
 """How long a prompt counts in an engine's share of traffic: about as long as until the next turn of a conversation."""
 
 
 @dataclass(slots=True)
-class Traffic:
-    """Tokens of prompts that an engine was sent lately: an exponentially fading sum."""
+class Memory:
+    """What an engine is thought to hold, and the tokens of prompts that it was sent lately: a fading sum."""
 
+    prefixes: PrefixIndex
     tokens: float = 0.0
     at: float = 0.0
 
@@ -34,9 +35,10 @@ class Traffic:
         """Give the sum as it has faded."""
         return self.tokens * exp((self.at - now) / ROOM_SECONDS)
 
-    def add(self, tokens: int, now: float) -> None:
-        """Count a prompt."""
-        self.tokens, self.at = self.lately(now) + tokens, now
+    def add(self, key: RequestKey, now: float) -> None:
+        """Take note of a prompt that was sent."""
+        self.tokens, self.at = self.lately(now) + key.tokens, now
+        self.prefixes.touch(key.chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +63,15 @@ class Prices:
 class PrefixAware(Fleet):
     """Least cost: this prompt's priced tokens + what they displace + priced tokens queued + each running request.
 
-    engine_chunks bounds the memory for each engine (32,768 chunks are two million tokens, about 3 MB); shared_chunks
-    bounds that for the shared tier, in LMCache's chunks.
+    engine_chunks bounds the memory for each engine until its size is known; shared_chunks bounds that for the shared
+    tier, in LMCache's chunks. A chunk takes 50 bytes where prompts are long, 230 where each is a single one.
     """
 
-    def __init__(self, prices: Prices | None = None, *, engine_chunks: int = 16384, shared_chunks: int = 32768) -> None:
+    def __init__(self, prices: Prices | None = None, *, engine_chunks: int = 8192, shared_chunks: int = 32768) -> None:
         super().__init__()
         self.prices = prices or Prices()
         self._engine_chunks = engine_chunks
-        self._held: dict[str, PrefixIndex] = {}
-        self._capacities: dict[str, int] = {}
-        self._traffic: dict[str, Traffic] = {}
+        self._memories: dict[str, Memory] = {}
         self._shared = PrefixIndex(shared_chunks)
 
     def set_reload_ratio(self, ratio: float) -> None:
@@ -81,36 +81,37 @@ class PrefixAware(Fleet):
     def set_capacity(self, engine: str, tokens: int) -> None:
         """Tell how many tokens an engine's own cache holds."""
         if any(known.name == engine for known in self.engines):
-            self._capacities[engine] = max(1, min(tokens // CHUNK_TOKENS, MAX_ENGINE_CHUNKS))
-            self._index(engine).resize(self._capacities[engine])
+            self._memory(engine).prefixes.resize(max(1, min(tokens // CHUNK_TOKENS, MAX_ENGINE_CHUNKS)))
 
     def _choose(self, key: RequestKey, candidates: Sequence[Engine], now: float) -> Pick:
-        prices, tokens, queries = self.prices, key.tokens, key.chunks
-        shared = (
-            self._shared.matched(queries[SHARED_CHUNKS - 1 :: SHARED_CHUNKS]) * SHARED_CHUNKS if prices.shared else 0
-        )
-        held = [self._index(e.name).matched(queries) for e in candidates]
-        home = max(candidates, key=lambda e: digest(e.token, key.home)).name
-        best = (float("inf"), True, "")
-        for engine, chunks, room in zip(candidates, held, self._room(candidates, now), strict=True):
-            reload = max(0, shared - chunks) * CHUNK_TOKENS
-            compute = max(0, tokens - chunks * CHUNK_TOKENS - reload)
-            work = compute + prices.reload_ratio * reload
-            cost = work + room * (compute + reload) + engine.ahead(now) + prices.request * engine.running
-            if engine.name == home:
-                cost -= prices.home * compute
-            rank = (cost, engine.name != home, engine.name)
-            if rank < best:
-                best, chosen, chosen_work = rank, chunks, work
-                tiers = chunks * CHUNK_TOKENS, reload, compute
-        reason = self._reason(best[2] == home, chosen, max(held), shared)
-        return Pick(best[2], reason, TierTokens(*tiers), chosen_work, key)
+        tokens, chunks = key.tokens, key.chunks
+        shareable = chunks[SHARED_CHUNKS - 1 :: SHARED_CHUNKS]
+        shared = self._shared.matched(shareable) * SHARED_TOKENS if self.prices.shared else 0
+        memories = [self._memories.get(e.name) or self._memory(e.name) for e in candidates]
+        held = [memory.prefixes.matched(chunks) * CHUNK_TOKENS for memory in memories]
+        homes = [digest(e.token, key.home) for e in candidates]
+        home = homes.index(max(homes))
+        prices, room = self.prices, self._room(memories, now)
+        costs = [
+            (tokens - cached) * (1 + price)
+            - (shared - cached if shared > cached else 0) * (1 - prices.reload_ratio)
+            + engine.ahead(now)
+            + prices.request * engine.running
+            for engine, cached, price in zip(candidates, held, room, strict=True)
+        ]
+        costs[home] -= prices.home * (tokens - max(held[home], shared))
+        lowest = min(costs)
+        chosen = home if costs[home] == lowest else costs.index(lowest)
+        tiers = TierTokens(held[chosen], max(0, shared - held[chosen]), tokens - max(held[chosen], shared))
+        reason = self._reason(chosen == home, tiers.engine, max(held), shared)
+        work = tiers.compute + prices.reload_ratio * tiers.shared
+        return Pick(candidates[chosen].name, reason, tiers, work, key)
 
-    def _room(self, candidates: Sequence[Engine], now: float) -> Sequence[float]:
+    def _room(self, memories: Sequence[Memory], now: float) -> Sequence[float]:
         """Price what a new token displaces: it is reloaded or computed again, the sooner the more is sent there."""
-        lately = [self._traffic[e.name].lately(now) if e.name in self._traffic else 0.0 for e in candidates]
+        lately = [memory.lately(now) for memory in memories]
         scale = self.prices.room * self.prices.reload_ratio * len(lately) / (sum(lately) or 1.0)
-        return [t * scale if self._index(e.name).full else 0.0 for e, t in zip(candidates, lately, strict=True)]
+        return [sent * scale if m.prefixes.full else 0.0 for m, sent in zip(memories, lately, strict=True)]
 
     @staticmethod
     def _reason(home: bool, held: int, most: int, shared: int) -> Reason:  # noqa: FBT001
@@ -123,21 +124,18 @@ class PrefixAware(Fleet):
         return Reason.HOME if home else Reason.LOAD
 
     def _started(self, pick: Pick, now: float) -> None:
-        self._traffic.setdefault(pick.engine, Traffic()).add(pick.key.tokens, now)
         # At the start, not at the first token: a second request with this prefix should follow the first one at once.
-        self._index(pick.engine).touch(pick.key.chunks)
+        self._memory(pick.engine).add(pick.key, now)
 
     def _prefilled(self, pick: Pick) -> None:
         # LMCache stores a prompt only once it has been computed.
         self._shared.touch(pick.key.chunks[SHARED_CHUNKS - 1 :: SHARED_CHUNKS])
 
     def _forget(self, engine: str) -> None:
-        self._held.pop(engine, None)
-        self._capacities.pop(engine, None)
-        self._traffic.pop(engine, None)
+        self._memories.pop(engine, None)
 
-    def _index(self, engine: str) -> PrefixIndex:
-        index = self._held.get(engine)
-        if index is None:
-            index = self._held[engine] = PrefixIndex(self._capacities.get(engine, self._engine_chunks))
-        return index
+    def _memory(self, engine: str) -> Memory:
+        memory = self._memories.get(engine)
+        if memory is None:
+            memory = self._memories[engine] = Memory(PrefixIndex(self._engine_chunks))
+        return memory
