@@ -71,12 +71,13 @@ class Traffic:
                 group.create_task(self._session(number, send))
 
     async def _session(self, number: int, send: Send) -> None:
+        await asyncio.sleep(self.pause * number / self.sessions)
         for visit in itertools.count():
             for turn, prompt in enumerate(self._prompts(number, visit)):
-                await asyncio.sleep(self.pause * (0.6 + number / self.sessions))
                 if not self.idle:
                     engine = number + turn if self.past_router else None
                     await send(Request(prompt, number, turn, engine))
+                await asyncio.sleep(self.pause * (0.6 + number / self.sessions))
 
     def _prompts(self, number: int, visit: int) -> Iterator[str]:
         lengths = (self.system, self.turn)

@@ -56,10 +56,10 @@ class Live:
         self._client = httpx.AsyncClient(timeout=120, trust_env=False)
         self._clients: Future[None] = self.loop.start(self.traffic.run(self._send))
 
-    def restart_clients(self, sessions: int) -> None:
-        """Let another number of conversations begin, with as many requests a second."""
+    def restart_clients(self, sessions: int, pause: float | None = None) -> None:
+        """Let another number of conversations begin; without a `pause`, with as many requests a second as ever."""
         self._clients.cancel()
-        self.traffic.sessions, self.traffic.pause = sessions, PAUSE * sessions / SESSIONS
+        self.traffic.sessions, self.traffic.pause = sessions, pause or PAUSE * sessions / SESSIONS
         self._clients = self.loop.start(self.traffic.run(self._send))
 
     def stop(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from e2e.causes.cause import Cause
+from e2e.causes.real.live import SESSIONS
 from e2e.causes.real.node import in_network
 
 if TYPE_CHECKING:
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from e2e.causes.real.live import Live
 
 EFFECTIVE = "CacheEffective"
-RATE = "16mbit"
-"""Of the cache server's network: some 1,000 tokens a second of a model whose tokens have 2 KiB of KV."""
+RATE = "10mbit"
+"""Of the cache server's network: some 600 tokens a second of a model whose tokens have 2 KiB of KV."""
+MANY_SESSIONS, LONG_PAUSE = 24, 55.0
+"""More short conversations than engines hold, and so few requests that none waits for the loads of others."""
 
 
 def _traffic(**fields: object) -> Callable[[Live], None]:
@@ -34,12 +37,16 @@ def _policy(name: str) -> Callable[[Live], None]:
 
 
 def _slow_network(live: Live) -> None:
+    live.traffic.system, live.traffic.turn = 600, 40
+    live.restart_clients(MANY_SESSIONS, LONG_PAUSE)
     qdisc = ("qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", RATE, "burst", "64kb", "latency", "400ms")
     in_network(live.cache_server(), "tc", *qdisc)
 
 
 def _fast_network(live: Live) -> None:
     in_network(live.cache_server(), "tc", "qdisc", "del", "dev", "eth0", "root")
+    live.traffic.system, live.traffic.turn = 1800, 120
+    live.restart_clients(SESSIONS)
 
 
 CAUSES: tuple[Cause[Live], ...] = (
@@ -79,7 +86,7 @@ CAUSES: tuple[Cause[Live], ...] = (
     ),
     Cause(
         "Reloads slower than prefill",
-        f"the network of the cache server's pod limited to {RATE}",
+        f"the network of the cache server's pod limited to {RATE}, some 25 requests a minute",
         EFFECTIVE,
         "SlowerThanPrefill",
         _slow_network,
