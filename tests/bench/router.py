@@ -2,7 +2,7 @@
 
     python -m tests.bench.router [--neighbour PATH/TO/vllm-router] [--pictures operator/docs/img]
 
-About ten minutes on two cores, most of them for the simulated fleet; `--neighbour` adds the CPU of vllm-router (PyPI).
+About fifteen minutes on two cores, most of them for the simulated fleet; `--neighbour` adds the CPU of vllm-router.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import router_cpu, router_plots, router_policy
+from tests.bench import router_cpu, router_memory, router_plots, router_policy
 
 
 def main() -> None:
@@ -30,6 +30,7 @@ def main() -> None:
     console.print(router_policy.gains(pricing))
     costs = router_cpu.cpu_table(flags.neighbour, flags.repetitions)
     console.print(router_cpu.table(costs))
+    console.print(router_memory.table(router_memory.memory()))
     for path in (
         router_plots.policies(policies, flags.pictures),
         router_plots.pricing(pricing, flags.pictures),

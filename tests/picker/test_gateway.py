@@ -67,7 +67,7 @@ async def test_the_first_token_is_seen_where_the_gateway_shows_bodies(make_stack
     stack = await make_stack(1, body_mode="FULL_DUPLEX_STREAMED")
     await stack.client.post(CHAT, json=chat(stream=True, max_tokens=4))
 
-    name = 'llmcache_router_time_to_first_token_seconds_count{expected="compute"}'
+    name = 'llmcache_router_time_to_first_token_seconds_count{engine="engine-0",expected="compute"}'
     assert await stack.running.metric(name) == 1
 
 

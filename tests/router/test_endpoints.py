@@ -75,8 +75,10 @@ async def test_the_private_port_tells_what_it_knows(make_stack: StackMaker) -> N
     assert [(e["name"], e["ejected"], e["running"]) for e in page] == [("engine-0", False, 0), ("engine-1", False, 0)]
     assert (missing.status_code, public.status_code) == (404, 404)
     assert await stack.metric('llmcache_router_requests_total{path="/v1/chat/completions",status="200"}') == 1
-    assert await stack.metric('llmcache_router_time_to_first_token_seconds_count{expected="compute"}') == 1
-    assert await stack.metric("llmcache_router_inter_token_seconds_count") == 3
+    (name,) = (served.engine.name for served in stack.engines if served.engine.requests)
+    first = f'llmcache_router_time_to_first_token_seconds_count{{engine="{name}",expected="compute"}}'
+    assert await stack.metric(first) == 1
+    assert await stack.metric(f'llmcache_router_inter_token_seconds_count{{engine="{name}"}}') == 3
     assert await stack.metric('llmcache_router_picks_total{reason="home"}') == 1
 
 

@@ -86,7 +86,7 @@ async def test_a_first_token_counts_for_the_tier_that_most_of_the_prompt_was_exp
     make_stack: StackMaker,
 ) -> None:
     stack = await make_stack(1)
-    count = 'llmcache_router_time_to_first_token_seconds_count{{expected="{}"}}'
+    count = 'llmcache_router_time_to_first_token_seconds_count{{engine="engine-0",expected="{}"}}'
     for _ in range(3):
         await stack.client.post(CHAT, json=chat("x" * 4096, stream=True))
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from llmcache_runtime.policy import Pick, RequestKey, Ticket, request_key
 from llmcache_runtime.router.engines import Engine
 from llmcache_runtime.router.knowledge import Knowledge
+from llmcache_runtime.router.metrics import Latencies
 from llmcache_runtime.router.upstream import EngineError
 
 FAILOVER = 2
@@ -21,6 +22,7 @@ class Choice:
     engine: Engine
     ticket: Ticket
     endpoints: bytes
+    latencies: Latencies | None
     status: int = 0
 
     def fail(self, error: EngineError) -> None:
@@ -66,7 +68,8 @@ class Chooser:
 
     def _start(self, pick: Pick, endpoints: bytes) -> Choice:
         engine = self._engines[pick.engine]
-        choice = Choice(engine, self._policy.on_start(pick, time.monotonic()), endpoints)
+        ticket = self._policy.on_start(pick, time.monotonic())
+        choice = Choice(engine, ticket, endpoints, self._metrics.latencies(engine.name, pick))
         engine.active.add(choice)
         self._metrics.engine_requests.add((engine.name,))
         return choice

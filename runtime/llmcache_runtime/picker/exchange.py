@@ -10,7 +10,6 @@ from llmcache_runtime.picker import messages
 from llmcache_runtime.picker.chooser import Choice, Chooser
 from llmcache_runtime.router.access_log import Entry
 from llmcache_runtime.router.errors import RouterError
-from llmcache_runtime.router.forward import source_of
 from llmcache_runtime.router.http1 import Request
 from llmcache_runtime.router.metrics import Metrics
 from llmcache_runtime.router.paths import open_route
@@ -162,10 +161,10 @@ class Exchange:
         if story.first is None:
             story.first = now
             self._chooser.first_token(choice)
-            if choice.ticket.pick.key.streams:
-                self._metrics.ttft[source_of(choice.ticket.pick.tiers)].observe(now - story.started)
-        elif choice.ticket.pick.key.streams:
-            self._metrics.gap.observe(now - self._last_piece)
+            if choice.latencies is not None:
+                choice.latencies.first.observe(now - story.started)
+        elif choice.latencies is not None:
+            choice.latencies.gap.observe(now - self._last_piece)
         self._last_piece = now
 
     async def _response_trailers(self, message: ProcessingRequest) -> Answers:

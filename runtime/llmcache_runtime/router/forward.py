@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from llmcache_runtime.policy import Pick, Policy, Ticket, TierTokens, request_key
+from llmcache_runtime.policy import Pick, Policy, Ticket, request_key
 from llmcache_runtime.router.admission import Admission
 from llmcache_runtime.router.connection import Client
 from llmcache_runtime.router.deadlines import Deadlines
@@ -66,7 +66,7 @@ class Forwarder:
         story.tried.add(pick.engine)
         self.metrics.engine_requests.add((engine.name,))
         ticket = self.policy.on_start(pick, time.monotonic())
-        relay = self._relay(ticket, story, client)
+        relay = self._relay(engine, ticket, story, client)
         engine.active.add(relay)
         self.deadlines.add(relay)
         head = request_head(story.request, engine.pool.authority, story.id)
@@ -84,19 +84,18 @@ class Forwarder:
             self.policy.on_end(ticket, time.monotonic())
             self.admission.released()
 
-    def _relay(self, ticket: Ticket, story: Story, client: Client) -> Relay:
-        streams, metrics = ticket.pick.key.streams, self.metrics
+    def _relay(self, engine: Engine, ticket: Ticket, story: Story, client: Client) -> Relay:
+        latencies = self.metrics.latencies(engine.name, ticket.pick)
 
         def on_first(now: float) -> None:
             story.first = now
             self.policy.on_first_token(ticket, now)
-            if streams:
-                metrics.ttft[source_of(ticket.pick.tiers)].observe(now - story.started)
+            if latencies is not None:
+                latencies.first.observe(now - story.started)
 
         others = len(self.engines) > len(story.tried)
         extra = self._extra(ticket, story)
-        gaps = metrics.gap if streams else None
-        return Relay(client, extra, on_first, gaps, may_retry=others)
+        return Relay(client, extra, on_first, latencies and latencies.gap, may_retry=others)
 
     def _extra(self, ticket: Ticket, story: Story) -> Headers:
         extra = [(b"x-request-id", story.id)]
@@ -113,8 +112,3 @@ class Forwarder:
             self.health.failed(engine, EngineError(story.error))
         else:
             self.health.succeeded(engine)
-
-
-def source_of(tiers: TierTokens) -> str:
-    """Name the tier that most of a prompt is expected from; computing wins a tie."""
-    return max(reversed(tiers._fields), key=lambda tier: int(getattr(tiers, tier)))

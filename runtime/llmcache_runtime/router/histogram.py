@@ -28,31 +28,33 @@ class Buckets:
 
 
 class FastHistogram(Collector):
-    """A family of them: one by each value of a label, or a single one under the empty value where it has none."""
+    """A family of them by the values of its labels, the first of which is the engine."""
 
-    def __init__(  # noqa: PLR0913 - what a metric consists of
-        self,
-        name: str,
-        text: str,
-        bounds: Sequence[float],
-        *,
-        registry: CollectorRegistry,
-        label: str | None = None,
-        values: Sequence[str] = ("",),
+    def __init__(
+        self, name: str, text: str, bounds: Sequence[float], labels: tuple[str, ...], registry: CollectorRegistry
     ) -> None:
         self._name = name
         self._text = text
-        self._label = label
-        self._by_value = {value: Buckets(bounds) for value in values}
+        self._bounds = bounds
+        self._labels = labels
+        self._series: dict[tuple[str, ...], Buckets] = {}
         registry.register(self)
 
-    def __getitem__(self, value: str) -> Buckets:
-        """Return the one of a value of the label; raises KeyError for a value that was not announced."""
-        return self._by_value[value]
+    def of(self, *values: str) -> Buckets:
+        """Give the one of these values. Ask while the engine is there: asking for one that has left lists it again."""
+        buckets = self._series.get(values)
+        if buckets is None:
+            buckets = self._series[values] = Buckets(self._bounds)
+        return buckets
+
+    def forget(self, engine: str) -> None:
+        """Drop the series of an engine. What is still added to them is not shown."""
+        for values in [values for values in self._series if values[0] == engine]:
+            del self._series[values]
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Give the samples."""
-        family = HistogramMetricFamily(self._name, self._text, labels=[self._label] if self._label else [])
-        for value, buckets in self._by_value.items():
-            buckets.add_to(family, [value] if self._label else [])
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for values, buckets in self._series.items():
+            buckets.add_to(family, values)
         yield family
