@@ -109,7 +109,7 @@ monitoring-check: $(STAMP) ## Prometheus rules, their unit tests and the dashboa
 
 .PHONY: causes
 causes: $(STAMP) ## Inject every known cause of silent zero hits and write operator/docs/causes.md (STAGE=fake|real|all ONLY='Cache server down')
-	@$(PY) -m e2e.causes --stage $(or $(STAGE),all) --only '$(ONLY)'
+	@$(PY) -m e2e.causes --stage $(or $(STAGE),all) $(if $(ONLY),--only '$(ONLY)')
 
 .PHONY: bench-tiers bench-faults bench-rollouts soak-tiers sizing
 bench-tiers: $(STAMP) ## Where KV comes from and how fast: table and picture, about 15 minutes (CLUSTER=dev)

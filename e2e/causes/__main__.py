@@ -17,7 +17,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make causes", description=__doc__)
     parser.add_argument("--stage", choices=(*STAGES, "all", "page"), default="all", help="page: only write the page")
     parser.add_argument("--name", default="causes", help="which local cluster the real engines get (default: causes)")
-    parser.add_argument("--only", default="", help="with real engines: only the parts whose name holds this text")
+    parser.add_argument(
+        "--only", action="append", default=[], help="with real engines: only parts whose name holds this; repeatable"
+    )
     flags = parser.parse_args()
     try:
         if flags.stage in ("fake", "all"):

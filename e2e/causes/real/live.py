@@ -27,11 +27,13 @@ NAME = "causes"
 STRAY = f"{NAME}-engine-stray"
 PAUSED = "llmcache.dev/paused"
 START_SECONDS, READY_SECONDS = 900.0, 300.0
-SESSIONS, PAUSE = 8, 3.0
+SESSIONS, PAUSE = 8, 5.0
+MEMORY = "160Mi"
 SPEC: Json = {
     # Room for 6,144 tokens: eight conversations don't fit into two of these, so that the server has work.
     "engine": {"replicas": 2, "kvCacheMemory": "64Mi", "args": ["--num-gpu-blocks-override", "192"]},
-    "cache": {"memory": "1Gi", "selfTest": "Enabled"},
+    # So little that one which was emptied is half full again within a minute.
+    "cache": {"memory": MEMORY, "selfTest": "Enabled"},
 }
 
 

@@ -23,7 +23,7 @@ from e2e.models import redraw_weights
 from e2e.stand import bring_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from e2e.causes.cause import Cause
 
@@ -38,11 +38,11 @@ EVENTS = (
 )
 
 
-def run(name: str, only: str = "") -> Found:
+def run(name: str, only: Sequence[str] = ()) -> Found:
     """Bring a cluster up, inject all causes, let engines come and go, leave the service alone, take the cluster down.
 
-    With `only`, just the parts whose name holds it, and the rest as it was found last. What was found is saved after
-    each step: a run that is broken off leaves what it has.
+    With `only`, just the parts whose name holds one of these texts, and the rest as it was found last. What was found
+    is saved after each step: a run that is broken off leaves what it has.
     """
     made = slots.find(name) is None
     found = Found.load("real") if only else Found()
@@ -57,13 +57,13 @@ def run(name: str, only: str = "") -> Found:
             lifecycle.down(name)
 
 
-def parts(cluster: Local, only: str) -> list[Callable[[Live], Found]]:
-    """Return what is done to the service; raises ClusterError where `only` is in no part's name."""
+def parts(cluster: Local, only: Sequence[str]) -> list[Callable[[Live], Found]]:
+    """Return what is done to the service; raises ClusterError where nothing of `only` is in a part's name."""
     named: dict[str, Callable[[Live], Found]] = {cause.name: partial(_prove, cause) for cause in CAUSES}
     named |= {"Engines come and go": _come_and_go, "Left alone": partial(_left_alone, cluster)}
-    chosen = [part for name, part in named.items() if only.lower() in name.lower()]
+    chosen = [part for name, part in named.items() if any(text.lower() in name.lower() for text in only or [""])]
     if not chosen:
-        raise ClusterError(f"--only {only!r} is in no name; there are: {', '.join(named)}")
+        raise ClusterError(f"--only {', '.join(only)} is in no name; there are: {', '.join(named)}")
     return chosen
 
 

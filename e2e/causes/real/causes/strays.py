@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from e2e.causes.cause import Cause
+from e2e.causes.real.causes.server import REFILLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,8 @@ CAUSES: tuple[Cause[Live], ...] = (
         "IdentityMismatch",
         _stray(_other_path),
         lambda live: live.remove_stray(),
+        well=REFILLS,
+        after=REFILLS,
     ),
     Cause(
         "Engine that never registered",
@@ -75,6 +78,8 @@ CAUSES: tuple[Cause[Live], ...] = (
         "EnginesNotRegistered",
         _stray(_no_connector),
         lambda live: live.remove_stray(),
+        well=REFILLS,
+        after=REFILLS,
     ),
     Cause(
         "Wrong KV returned",
@@ -93,5 +98,7 @@ CAUSES: tuple[Cause[Live], ...] = (
         "IdentityMismatch",
         _stray(_other_dtype),
         lambda live: live.remove_stray(),
+        well=REFILLS,
+        after=REFILLS,
     ),
 )
