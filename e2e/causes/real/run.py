@@ -68,6 +68,7 @@ def parts(cluster: Local, only: Sequence[str]) -> list[Callable[[Live], Found]]:
 
 
 def _prove(cause: Cause[Live], live: Live) -> Found:
+    live.traffic.idle = "Idle" in cause.well
     result = prove(cause, live, engines="real", patience=PATIENCE_SECONDS)
     console.print(
         f"{result.cause}: {result.shown}, named after {seconds(result.named)}, gone after {seconds(result.cleared)}"
