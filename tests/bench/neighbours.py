@@ -1,14 +1,15 @@
 """Other routers' policies, as small models of their published algorithms, so that a simulated fleet can compare them.
 
 They are written from the sources that each docstring names, run over the same load accounting as our own policies
-(`Fleet`), and see the prompt as chained hashes of 256 bytes where the originals use characters, 128 characters or
+(`Fleet`), and see the prompt as chained hashes of 512 bytes where the originals use characters, 128 characters or
 blocks of 16 tokens. None of this is product code.
 """
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
+
+from msgspec.structs import replace
 
 from llmcache_runtime.policy import Fleet, Pick, Reason, RequestKey, Ticket, TierTokens
 from llmcache_runtime.policy.fleet import Engine

@@ -4,12 +4,14 @@
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 
 import pytest
 
 from llmcache_runtime.policy import Fleet, PrefixAware, RoundRobin, SessionAffinity
 from tests.bench.neighbours import CacheAware, StickyLeastLoaded
+from tests.bench.router_policy import POLICIES
 from tests.policy.simulation import Load, Machine, Result, Simulation
 
 ROOMY, TIGHT = Machine(cache=60_000), Machine(cache=30_000)
@@ -44,6 +46,14 @@ def test_replicas_that_share_nothing_cost_little(replicas: int) -> None:
     alone = run(PrefixAware, ROOMY)
 
     assert run(PrefixAware, ROOMY, replicas).percent("engine") > 0.94 * alone.percent("engine")
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_that_the_bench_compares_plays_a_load(name: str) -> None:
+    make, load = POLICIES[name]
+    short = replace(load, users=6, conversations=1, rounds=2)
+
+    assert len(run(make, TIGHT, load=short).waits) == 12
 
 
 def test_expectations_come_true() -> None:

@@ -141,6 +141,19 @@ def test_a_replica_that_never_saw_a_conversation_finds_its_engine() -> None:
         assert pick(other, key(f"{i} {LONG}", "answer", "next")).engine == first.engine
 
 
+def test_replicas_agree_among_equals_whatever_order_engines_came_in() -> None:
+    def second_choice(order: range) -> str:
+        policy = PrefixAware()
+        for i in order:
+            policy.add(f"engine-{i}", 0.0)
+        others = frozenset({f"engine-{i}" for i in order} - {pick(policy, key(LONG)).engine})
+        for i in range(10):
+            policy.on_start(pick(policy, key(f"{i}" + LONG), others), 0.0)
+        return pick(policy, key(LONG)).engine
+
+    assert second_choice(range(4)) == second_choice(range(3, -1, -1))
+
+
 def test_losing_an_engine_moves_only_its_own_conversations() -> None:
     policy = made(PrefixAware())
     before = {i: pick(policy, key(f"{i} {LONG}")).engine for i in range(200)}
