@@ -127,9 +127,12 @@ class Live:
 
     def restart_engine(self) -> None:
         """Let the container of one engine start again, and wait until it answers."""
-        pod = self.engines()[0]
+        self.kill(self.engines()[0], "vllm")
+
+    def kill(self, pod: Json, program: str) -> None:
+        """Kill the processes of a pod whose command line holds `program`, and wait until it answers again."""
         name, before = pod["metadata"]["name"], restarts(pod)
-        send(pod, "vllm", signal.SIGKILL)
+        send(pod, program, signal.SIGKILL)
         wait_until(f"{name} restarts", lambda: restarts(self.kube.get("pod", name) or {}) > before, seconds=60)
         self.wait_for_pod(name)
 

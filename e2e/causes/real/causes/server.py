@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING
 
 from e2e.causes.cause import Cause
 from e2e.causes.real.live import MEMORY, NAME, SESSIONS
-from e2e.causes.real.node import in_network, send
+from e2e.causes.real.node import in_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +49,7 @@ def _scaled_back(live: Live) -> None:
 
 
 def _restarted(live: Live) -> None:
-    send(live.cache_server(), "lmcache", signal.SIGKILL)
+    live.kill(live.cache_server(), "lmcache")
 
 
 def _chunk(size: int) -> Callable[[Live], None]:
@@ -78,7 +77,7 @@ def _memory(size: str, sessions: int) -> Callable[[Live], None]:
 CAUSES: tuple[Cause[Live], ...] = (
     Cause(
         "NetworkPolicy between engines and cache server",
-        "packets to port 5555 dropped in the cache server's network",
+        "packets to port 5555 dropped in the cache server's network (TCP tries again ever more rarely)",
         EFFECTIVE,
         "ServerUnreachable",
         _firewall("--insert", _server, "INPUT"),
