@@ -300,6 +300,21 @@ def test_a_cache_that_is_too_small_is_told_with_the_size_that_would_do() -> None
     assert "Set spec.cache.memory to 21Gi or more" in story.told[-1].message
 
 
+def test_verdicts_that_alternate_keep_no_old_one_alive() -> None:
+    story = well()
+    story.server_up = False
+    assert rounds_until(story, {Reason.SERVER_UNREACHABLE}) <= MINUTE
+
+    story.server_up = True
+    for _ in range(4):
+        story.each(server=0.0, own=0.0, found=0.02, written=60, evicted=60)
+        story.play()
+        story.each(server=0.3, own=0.4, found=None, written=20, evicted=0)
+        story.play()
+
+    assert story.reasons()[-1] != "ServerUnreachable"
+
+
 def test_wrong_kv_comes_before_everything_that_traffic_shows() -> None:
     story = well()
     story.sharing = Verdict(

@@ -110,8 +110,8 @@ def judge(  # noqa: PLR0913 - all that is known
 ) -> Verdict:
     """Return the condition CacheEffective.
 
-    A reason is told once it holds now and one step earlier, or is far-sighted; until then the one that was told stays,
-    with its message.
+    The reason that was told stays, with its message, until it has held neither now nor one step earlier, or until a
+    far-sighted one holds: one look that goes wrong changes nothing, and two that disagree keep nothing alive.
     """
     told = _told(observed.resource)
     before = _REASONS.get(told["reason"]) if told else None
@@ -123,7 +123,7 @@ def judge(  # noqa: PLR0913 - all that is known
     if told is None or before is None or before is current.reason:
         return current
     forgotten = current.reason in WEAK and before not in WEAK and not _remembers(measurement, target, now)
-    if not forgotten and (rule in FAR_SIGHTED or look(now - step(target))[0].reason is current.reason):
+    if not forgotten and (rule in FAR_SIGHTED or look(now - step(target))[0].reason is not before):
         return current
     status = {"True": True, "False": False}.get(told["status"])
     return Verdict(ConditionType.CACHE_EFFECTIVE, status=status, reason=before, message=told["message"])
