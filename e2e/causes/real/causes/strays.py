@@ -49,12 +49,8 @@ def _other_weights(live: Live, template: Json) -> None:
     pod = live.engines()[0]["metadata"]["name"]
     path = json.loads(live.kube.raw(pod, 8000, "/v1/models"))["data"][0]["root"]
     spec = template["spec"]
-    for container in (*spec["initContainers"], *spec["containers"]):
-        for mount in container["volumeMounts"]:
-            if mount.get("subPath"):
-                mount["subPath"] = OTHER_MODEL
     (gate,) = (c for c in spec["initContainers"] if c["name"] == "gate")
-    link = f"ln -s /llmcache/source {path} && printf %s {path} > /llmcache/run/model-path"
+    link = f"ln -s /llmcache/source/{OTHER_MODEL} {path} && printf %s {path} > /llmcache/run/model-path"
     gate |= {"image": spec["containers"][0]["image"], "command": ["sh", "-c", link], "args": []}
 
 
