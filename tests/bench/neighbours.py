@@ -1,8 +1,8 @@
 """Other routers' policies, as small models of their published algorithms, so that a simulated fleet can compare them.
 
 They are written from the sources that each docstring names, run over the same load accounting as our own policies
-(`Fleet`), and see the prompt as chained hashes of 512 bytes where the originals use characters, 128 characters or
-blocks of 16 tokens. None of this is product code.
+(`Fleet`), and see the prompt as chained hashes: of 64 characters where the original looks at each of them, of 128
+characters or of 16 tokens where it does so, too. None of this is product code.
 """
 
 import random
@@ -13,7 +13,9 @@ from msgspec.structs import replace
 
 from llmcache_runtime.policy import Fleet, Pick, Reason, RequestKey, Ticket, TierTokens
 from llmcache_runtime.policy.fleet import Engine
-from llmcache_runtime.policy.hashing import CHUNK_BYTES, digest, preference
+from llmcache_runtime.policy.hashing import digest, preference
+
+TOKEN_BYTES = 4
 
 BLOCK_TOKENS = 16
 """vLLM's block, in which KV events speak."""
@@ -96,6 +98,8 @@ class CacheAware(Neighbour):
     the defaults. Its tree keeps 32 MiB of text for an engine, which no run here fills.
     """
 
+    block_tokens = 16
+
     def __init__(self, threshold: float = 0.3, absolute: int = 64, relative: float = 1.5) -> None:
         super().__init__()
         self._threshold, self._absolute, self._relative = threshold, absolute, relative
@@ -107,7 +111,7 @@ class CacheAware(Neighbour):
         if high - low > self._absolute and high > low * self._relative:
             return least_loaded(candidates)
         matched = next((i for i, item in enumerate(key.chunks) if item not in self._last), len(key.chunks))
-        if matched and matched * CHUNK_BYTES / 4 > self._threshold * key.tokens:
+        if matched and matched * self.block_tokens > self._threshold * key.tokens:
             return self._last[key.chunks[matched - 1]]
         return least_loaded(candidates)
 
@@ -124,6 +128,8 @@ class PrefixTrie(Neighbour):
     with the fewest requests in flight is taken; its default of 0 lets one shared system prompt hold a fleet together.
     """
 
+    block_tokens = 32
+
     def __init__(self, minimum: int = 0) -> None:
         super().__init__()
         self._minimum = minimum
@@ -132,7 +138,7 @@ class PrefixTrie(Neighbour):
 
     def _engine(self, key: RequestKey, candidates: Sequence[Engine]) -> str:
         matched = next((i for i, item in enumerate(key.chunks) if item not in self._sent), len(key.chunks))
-        if matched * CHUNK_BYTES < self._minimum:
+        if matched * self.block_tokens * TOKEN_BYTES < self._minimum:
             return least_loaded(candidates)
         names = {e.name for e in candidates}
         return self._random.choice(sorted(self._sent[key.chunks[matched - 1]] & names if matched else names))

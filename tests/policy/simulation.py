@@ -17,6 +17,7 @@ from functools import partial
 from statistics import mean
 from typing import Protocol, runtime_checkable
 
+from msgspec.structs import replace
 from xxhash import xxh3_64_intdigest
 
 from llmcache_runtime.policy import Fleet, Observation, PrefixAware, Rates, RequestKey, TierTokens, request_key
@@ -131,6 +132,13 @@ class SeesEvents(Protocol):
     def observe(self, held: dict[str, int]) -> None: ...
 
 
+@runtime_checkable
+class ReadsBlocks(Protocol):
+    """A policy that cuts prompts otherwise than our own key does: into blocks of so many tokens."""
+
+    block_tokens: int
+
+
 @dataclass(frozen=True)
 class Turn:
     """A request: its key, its text, and its text with the answer."""
@@ -241,7 +249,10 @@ class Simulation:
         blocks, chunks = chain(turn.text, BLOCK), chain(turn.text, CHUNK)
         if isinstance(policy, SeesEvents):
             policy.observe({name: e.cache.matched(blocks) * BLOCK for name, e in self._engines.items()})
-        pick = policy.pick(turn.key, self._now)
+        key = turn.key
+        if isinstance(policy, ReadsBlocks):
+            key = replace(key, chunks=tuple(chain(turn.text, policy.block_tokens)))
+        pick = policy.pick(key, self._now)
         assert pick is not None
         ticket = policy.on_start(pick, self._now)
         engine = self._engines[pick.engine]
