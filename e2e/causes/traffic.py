@@ -71,7 +71,7 @@ class Traffic:
                 group.create_task(self._session(number, send))
 
     async def _session(self, number: int, send: Send) -> None:
-        await asyncio.sleep(self.pause * number / self.sessions)
+        await asyncio.sleep(0.6 * min(1.0, self.pause) + self.pause * number / self.sessions)
         for visit in itertools.count():
             for turn, prompt in enumerate(self._prompts(number, visit)):
                 if not self.idle:

@@ -93,7 +93,7 @@ class Pod:
 @dataclass
 class Story:
     """Two engines, one LMCache server, one router. `registered` is what the server's /status tells; `uneven` by what
-    part the traffic of an engine differs from scrape to scrape."""
+    part the traffic of an engine differs from scrape to scrape; `lost` are pods whose scrapes fail."""
 
     engines: list[Pod] = field(default_factory=lambda: [Pod("chat-engine-0"), Pod("chat-engine-1")])
     spec: dict[str, Any] = field(default_factory=dict)
@@ -114,6 +114,7 @@ class Story:
     routed: dict[str, float] = field(default_factory=dict)
     router_born: float = 3.0
     has_router: bool = True
+    lost: tuple[str, ...] = ()
     noise: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311 - test data
     uneven: float = 0.0
 
@@ -195,7 +196,9 @@ class Story:
                     "chat-router-0", "uid-r0", self.at, whole.pop("picks", 0), **whole, started_at=self.router_born
                 )
             )
-        names = {engine.name for engine in self.engines} | {SERVER, "chat-router-0"}
+        for name in self.lost:
+            found = found.with_failure(ScrapeFailure(name, self.at, "http://10.0.0.9:9090/metrics: refused"))
+        names = {engine.name for engine in self.engines} | {SERVER, "chat-router-0", *self.lost}
         self.measurement = found.only(names, self.at, 300.0)
 
     def _server_sample(self) -> CacheSample:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from llmcache_operator.api.conditions import ConditionType, Reason
 from llmcache_operator.core.conditions import Verdict
+from llmcache_operator.core.counts import RouterSample
 from llmcache_operator.core.effect.judge import RULES
 from llmcache_operator.core.window import Measurement
 from tests.core.story import Pod, Round, Story
@@ -406,6 +407,28 @@ def test_engines_that_restart_join_and_leave_are_no_cause() -> None:
     story.play(8)
 
     assert set(story.reasons()) <= {"TooFewRequests", "Idle", "Effective"}
+
+
+def test_requests_past_a_new_router_are_told_although_the_old_one_left_lately() -> None:
+    story = well()
+    old = RouterSample("chat-router-old", "uid-old", story.at - 1, 100, started_at=1.0)
+    story.measurement = story.measurement.with_router(old)
+    story.play(1)
+
+    story.each(through_router=0.0)
+
+    assert rounds_until(story, {Reason.ROUTER_SCATTERS}) <= MINUTE
+
+
+def test_a_router_that_is_there_but_not_measured_may_have_sent_what_is_missing() -> None:
+    story = well()
+    hidden = RouterSample("chat-router-1", "uid-r1", story.at - 1, 100, started_at=1.0)
+    story.measurement = story.measurement.with_router(hidden)
+    story.lost = ("chat-router-1",)
+
+    story.each(through_router=0.5)
+
+    assert story.play(2 * MINUTE).reason is Reason.EFFECTIVE
 
 
 def test_a_router_that_restarts_is_no_detour() -> None:

@@ -135,8 +135,10 @@ def _surely_past(evidence: Evidence, seen: Traffic) -> bool:
 
 def _routers_stay(evidence: Evidence, seen: Traffic) -> bool:
     """Whether the same routers were there all the time: what one counted that came or went is not known."""
-    routers = evidence.measurement.routers.values()
     since, fresh = evidence.at - seen.seconds, evidence.at - 1.5 * evidence.step
+    lost = evidence.measurement.failures
+    # One that was measured last before that time, and of which no failure is told, had left.
+    routers = [s for s in evidence.measurement.routers.values() if s[-1].at > since or s[-1].pod in lost]
     return bool(routers) and all(
         samples[0].at <= since + SAME_SCRAPE
         and samples[-1].at >= fresh
