@@ -192,6 +192,32 @@ def test_slow_reloads_are_told_as_soon_as_three_steps_show_them() -> None:
     assert rounds_until(story, {Reason.SLOWER_THAN_PREFILL}) == 3
 
 
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_slow_reloads_are_told_wherever_between_two_scrapes_they_begin(part: float) -> None:
+    story = well()
+    story.uneven = 0.5
+    story.play(4)
+    fast, slow = 0.0004, 0.005
+
+    _each(reload_seconds=fast + part * (slow - fast))(story)
+    story.play(1)
+    _each(reload_seconds=slow)(story)
+
+    assert rounds_until(story, {Reason.SLOWER_THAN_PREFILL}) <= MINUTE - 1
+
+
+def test_slow_reloads_stay_told_until_they_are_fast_again() -> None:
+    story = well()
+    story.uneven = 0.5
+    story.play(4)
+    _each(reload_seconds=0.005)(story)
+    assert rounds_until(story, {Reason.SLOWER_THAN_PREFILL}) <= MINUTE
+
+    assert {story.play().reason for _ in range(24)} == {Reason.SLOWER_THAN_PREFILL}
+    _each(reload_seconds=0.0004)(story)
+    assert rounds_until(story, {Reason.EFFECTIVE}) <= MINUTE
+
+
 def test_a_cause_says_what_it_saw_and_what_to_do() -> None:
     story = well()
     story.engines[1].path = "/llmcache/run/0123456789ab-000000000000"

@@ -6,7 +6,8 @@ Times to first token are sums over requests, so least squares over the stretches
 
 vLLM counts a load from a KV connector as waiting, so only the whole is of use. Stretches in which requests queued for
 room say nothing about costs and are left out. What a reload costs may change from one moment to the next, computing
-does not: so b may be fitted apart for lately and before, with all stretches telling a and c.
+does not: so b may be fitted apart for lately and before, with all stretches telling a and c, but for those in which the
+change may fall.
 """
 
 from __future__ import annotations
@@ -46,12 +47,13 @@ class Costs:
     spare: int
 
 
-def costs(measurement: Measurement, since: float, lately: float | None = None) -> Costs | None:
+def costs(measurement: Measurement, since: float, lately: float | None = None, gap: float = 0.0) -> Costs | None:
     """Return what tokens cost since a time, or what reloading them costs since `lately`.
 
-    None where too little happened, or nothing that tells the parts apart.
+    Stretches that end in the `gap` seconds before `lately` are left out. None where too little happened, or nothing
+    that tells the parts apart.
     """
-    rows = [row for samples in measurement.engines.values() for row in _rows(samples, since, lately)]
+    rows = [row for samples in measurement.engines.values() for row in _rows(samples, since, lately, gap)]
     computed, reloaded = sum(row[0] for row in rows), sum(row[1] for row in rows)
     if len(rows) < LEAST_STRETCHES or min(computed, reloaded) < LEAST_TOKENS:
         return None
@@ -84,11 +86,13 @@ def _dot(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def _rows(
-    samples: Sequence[EngineSample], since: float, lately: float | None
+    samples: Sequence[EngineSample], since: float, lately: float | None, gap: float
 ) -> Iterator[tuple[float, float, float, float, float]]:
     """Yield of each stretch tokens computed and reloaded, requests, seconds to first tokens, tokens reloaded before."""
     for before, after in pairwise(recent(samples, since)):
         if before.queued or after.queued or restarted(before, after) or after.served <= before.served:
+            continue
+        if lately is not None and lately - gap < after.at <= lately:
             continue
         reloaded = after.server_hits - before.server_hits
         counts = lately is None or after.at > lately

@@ -32,8 +32,8 @@ RELOAD_FACTOR_LATELY = 2.0
 RELOAD_FACTOR = 1.25
 MANY_STRETCHES = 16
 RELOAD_ERRORS = 4.0
-FEW_STRETCHES = 6
-"""With few stretches, an error is itself not well known: 8 of them are asked for with 7 stretches, 4.6 with 40."""
+FEW_STRETCHES = 8
+"""With few stretches, an error is itself not well known: 9 of them are asked for with 7 stretches, 5 with 40."""
 
 SCATTERED_TOKENS = 0.1
 SCATTERED_HITS = 0.2
@@ -151,13 +151,10 @@ def slower_than_prefill(evidence: Evidence) -> str | None:
     """Tell if a token from the server surely takes longer than computing it: lately by far, or all along."""
     if evidence.recent.server_share < NOTHING:
         return None
-    since = evidence.at - evidence.window.seconds
-    lately = costs(evidence.measurement, since, evidence.at - (RELOAD_STEPS - 1) * evidence.step - SAME_SCRAPE)
-    all_along = costs(evidence.measurement, since)
-    found = lately if lately and _slow(lately, RELOAD_FACTOR_LATELY) else None
+    lately = _costs_lately(evidence)
+    found = next((cost for cost in (lately, _costs_lately(evidence, gap=evidence.step)) if _slow_lately(cost)), None)
     if found is None and (lately is None or not _fast(lately)):
-        enough = all_along and all_along.stretches >= MANY_STRETCHES
-        found = all_along if enough and all_along and _slow(all_along, RELOAD_FACTOR) else None
+        found = _slow_all_along(evidence)
     if found is None and evidence.told is Reason.SLOWER_THAN_PREFILL and lately and not _fast(lately):
         found = lately
     if found is None:
@@ -168,6 +165,24 @@ def slower_than_prefill(evidence: Evidence) -> str | None:
         f"in {found.stretches} stretches between scrapes). Hits cost time. Put the server nearer (spec.cache.topology: "
         "PerEngine), give it more CPU (spec.cache.cpu), or do without it for this model."
     )
+
+
+def _costs_lately(evidence: Evidence, gap: float = 0.0) -> Costs | None:
+    """Return what it costs to reload in the last steps; with a gap of a step, in which that changed, left out."""
+    since, lately = (
+        evidence.at - evidence.window.seconds,
+        evidence.at - (RELOAD_STEPS - 1) * evidence.step - SAME_SCRAPE,
+    )
+    return costs(evidence.measurement, since, lately, gap)
+
+
+def _slow_lately(found: Costs | None) -> bool:
+    return found is not None and _slow(found, RELOAD_FACTOR_LATELY)
+
+
+def _slow_all_along(evidence: Evidence) -> Costs | None:
+    found = costs(evidence.measurement, evidence.at - evidence.window.seconds)
+    return found if found and found.stretches >= MANY_STRETCHES and _slow(found, RELOAD_FACTOR) else None
 
 
 def _slow(found: Costs, factor: float) -> bool:
