@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from e2e.causes.cause import Cause
 from e2e.causes.real.live import MEMORY, NAME, SESSIONS
 from e2e.causes.real.node import in_network
+from e2e.kube import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ REFILLS = frozenset({"Effective", "CacheEmptied"})
 """An emptied cache is told after the causes that have these: the rules are in that order."""
 CACHE_POD = f"{NAME}-cache-0"
 MP_PORT = "5555"
+MANY_SESSIONS, LONG_PAUSE = 32, 29.0
 
 
 def _firewall(action: str, which: Callable[[Live], Json], chain: str) -> Callable[[Live], None]:
@@ -65,13 +67,20 @@ def _chunk(size: int) -> Callable[[Live], None]:
     return change
 
 
-def _memory(size: str, sessions: int) -> Callable[[Live], None]:
-    def change(live: Live) -> None:
-        live.service.patch({"cache": {"memory": size}})
-        live.service.wait("Ready", "True")
-        live.restart_clients(sessions)
+def _too_small(live: Live) -> None:
+    """Count from when each conversation has come once: before that, nothing could be found."""
+    live.service.patch({"cache": {"memory": "128Mi"}})
+    live.service.wait("Ready", "True")
+    live.traffic.system, before = 2800, len(live.usages)
+    live.restart_clients(MANY_SESSIONS, LONG_PAUSE)
+    wait_until("each has come once", lambda: len(live.usages) >= before + MANY_SESSIONS, seconds=120)
 
-    return change
+
+def _large_enough(live: Live) -> None:
+    live.service.patch({"cache": {"memory": MEMORY}})
+    live.service.wait("Ready", "True")
+    live.traffic.system = 1800
+    live.restart_clients(SESSIONS)
 
 
 CAUSES: tuple[Cause[Live], ...] = (
@@ -111,11 +120,11 @@ CAUSES: tuple[Cause[Live], ...] = (
     ),
     Cause(
         "Cache far too small",
-        "`spec.cache.memory: 128Mi` for 40 conversations of 1,800 to 2,800 tokens",
+        f"`spec.cache.memory: 128Mi` for {MANY_SESSIONS} conversations of 2,800 to 3,800 tokens, some 220 MB",
         EFFECTIVE,
         "Evicting",
-        _memory("128Mi", sessions=40),
-        _memory(MEMORY, sessions=SESSIONS),
+        _too_small,
+        _large_enough,
         well=REFILLS,
         after=REFILLS,
     ),
