@@ -11,6 +11,7 @@ import pytest
 
 from e2e import counters
 from e2e.cluster.errors import ClusterError
+from e2e.disguise import disguise
 from e2e.kube import condition, wait_until
 from e2e.models import redraw_weights
 from e2e.services import READY_SECONDS, Service, manifest
@@ -72,10 +73,6 @@ def model_path(service: Service) -> str | None:
 def add_stray(service: Service, folder: str, path: str) -> None:
     """Add an engine that serves a folder of the claim at a path of choice, which the operator's gate would never do."""
     template: Json = (service.kube.get("deployment", f"{service.name}-engine") or {})["spec"]["template"]
-    spec = template["spec"]
-    (gate,) = spec["initContainers"]
-    (main,) = spec["containers"]
-    link = f"ln -s /llmcache/source/{folder} {path} && printf %s {path} > /llmcache/run/model-path"
-    gate |= {"image": main["image"], "command": ["sh", "-c", link], "args": []}
+    disguise(spec := template["spec"], folder, path)
     metadata = {"name": STRAY, "labels": template["metadata"]["labels"]}
     service.kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})

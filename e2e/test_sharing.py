@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import yaml
 from openai import OpenAI
 
 from e2e import counters
+from e2e.causes.real.node import in_network
 from e2e.counters import Tokens
 from e2e.install import ROOT
 from e2e.kube import wait_until
@@ -74,6 +77,36 @@ def test_engine_b_takes_from_lmcache_what_engine_a_computed(chat: Service) -> No
     assert cold.tokens.computed == cold.tokens.total
     assert shared.tokens.total == cold.tokens.total
     assert shared.tokens.server >= 1024
+
+
+def test_a_client_that_leaves_while_its_kv_is_loaded_takes_no_engine_with_it(chat: Service) -> None:
+    a, b = chat.engines()
+    chat.ask_engine(a, prompt := fresh_prompt(1100))
+    pod, (server,) = chat.kube.get("pod", b) or {}, chat.kube.pods(chat.name, "cache-server")
+    url = f"http://{pod['status']['podIP']}:{counters.ENGINE_PORT}/v1/completions"
+    before = counters.read(chat.kube, b)
+
+    with slowed(server, "40mbit"), pytest.raises(httpx.ReadTimeout):
+        # 35 MB of KV: seven seconds.
+        httpx.post(url, json={"model": chat.name, "prompt": prompt, "max_tokens": 1}, timeout=2, trust_env=False)
+    chat.ask_engine(b, fresh_prompt(50))
+
+    after = chat.kube.get("pod", b) or {}
+    assert after["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert (counters.read(chat.kube, b) - before).computed < 1024, "it was the load that was left, no prefill"
+
+
+@contextlib.contextmanager
+def slowed(pod: Json, rate: str) -> Iterator[None]:
+    """Limit what leaves a pod of the local cluster."""
+    try:
+        in_network(pod, "tc", *f"qdisc add dev eth0 root tbf rate {rate} burst 64kb latency 400ms".split())
+    except LookupError as error:
+        pytest.skip(str(error))
+    try:
+        yield
+    finally:
+        in_network(pod, "tc", *"qdisc del dev eth0 root".split())
 
 
 def test_status_shows_the_tiers_that_the_engines_counted(chat: Service) -> None:

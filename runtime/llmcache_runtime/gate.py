@@ -4,10 +4,10 @@ It keeps two promises. Engines see their model at a path that ends in the cache 
 weights, so LMCache never gives them KV of other weights. And no engine starts before the cache server answers: one
 that does never becomes healthy (LMCache's queue timeout), and SIGTERM doesn't end it.
 
-What it leaves in the link folder: the link ``IDENTITY-FINGERPRINT`` to the model, and ``model-path`` with the link's
-path. Init containers don't run again when only the engine's container restarts; so that its command can tell that the
-weights have changed since, the modification time of ``model-path`` is the newest change time in the model's folder, and
-``find -L SOURCE -cnewer model-path`` names what is newer.
+What it leaves in the link folder: ``llmcache_connector.py`` for the engine to import, the link ``IDENTITY-FINGERPRINT``
+to the model, and ``model-path`` with the link's path. Init containers don't run again when only the engine's container
+restarts; so that its command can tell that the weights have changed since, the modification time of ``model-path`` is
+the newest change time in the model's folder, and ``find -L SOURCE -cnewer model-path`` names what is newer.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from pathlib import Path
 from llmcache_runtime.fingerprint import UnreadableModelError, fingerprint, last_change, list_files
 
 MODEL_PATH = "model-path"
+CONNECTOR = "llmcache_connector.py"
 FINGERPRINT_DIGITS = 12
 _TERMINATION_LOG = Path("/dev/termination-log")
 _NOTICE_SECONDS = 10.0
@@ -37,12 +38,19 @@ def main() -> None:
     _end_at_once_on_sigterm()
     arguments = _parser().parse_args()
     try:
+        leave_connector(arguments.link_dir)
         link_model(arguments.source, arguments.link_dir, arguments.identity)
     except UnreadableModelError as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"can't write to {arguments.link_dir}: {error}")
     await_cache(*arguments.cache)
+
+
+def leave_connector(folder: Path) -> None:
+    """Put `connector.py` into `folder` under the name that engines import."""
+    source = Path(__file__).with_name("connector.py").read_text()
+    _replace(folder / CONNECTOR, lambda scratch: scratch.write_text(source))
 
 
 def link_model(source: Path, folder: Path, identity: str) -> Path:
@@ -103,7 +111,7 @@ def _connect(host: str, port: int) -> str | None:
     return None
 
 
-def _replace(path: Path, make: Callable[[Path], None]) -> None:
+def _replace(path: Path, make: Callable[[Path], object]) -> None:
     # Made beside it and renamed: a gate that is killed leaves the old one or the new one, never half of one.
     scratch = path.with_name(f".{path.name}.new")
     scratch.unlink(missing_ok=True)

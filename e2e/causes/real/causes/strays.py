@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from e2e.causes.cause import Cause
 from e2e.causes.real.causes.server import REFILLS
+from e2e.disguise import disguise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,10 +49,7 @@ def _other_weights(live: Live, template: Json) -> None:
     """Serve other weights at the very path of the others, which the gate would never do."""
     pod = live.engines()[0]["metadata"]["name"]
     path = json.loads(live.kube.raw(pod, 8000, "/v1/models"))["data"][0]["root"]
-    spec = template["spec"]
-    (gate,) = (c for c in spec["initContainers"] if c["name"] == "gate")
-    link = f"ln -s /llmcache/source/{OTHER_MODEL} {path} && printf %s {path} > /llmcache/run/model-path"
-    gate |= {"image": spec["containers"][0]["image"], "command": ["sh", "-c", link], "args": []}
+    disguise(template["spec"], OTHER_MODEL, path)
 
 
 OTHER_MODEL = "other-weights"

@@ -32,6 +32,7 @@ if [ -n "$changed" ]; then
   echo "$changed is newer than this pod's fingerprint of the weights: delete the pod to serve the new ones" >&2
   exit 1
 fi
+export PYTHONPATH="{RUN}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"
 exec vllm serve "$(cat {RUN}/model-path)" "$@"
 """
 
@@ -193,11 +194,13 @@ def _connector(target: Target, cache: EngineParts) -> str:
 
     By default an engine stands still for 300 s when its LMCache server dies or falls silent, and a load that fails
     fails the request (lmcache 0.5.6, `ExtraConfigDefault.mq_timeout`; vLLM 0.32, `KVTransferConfig`; both measured).
+    The module is `llmcache_runtime/connector.py`, which the gate leaves beside the model's link.
     """
     reached = {"lmcache.mp.host": f"tcp://{cache.host}", "lmcache.mp.port": server.MP_PORT}
     patience = {"lmcache.mp.mq_timeout": target.spec.cache.timeout_seconds}
     config = {
         "kv_connector": "LMCacheMPConnector",
+        "kv_connector_module_path": "llmcache_connector",
         "kv_role": "kv_both",
         "kv_load_failure_policy": "recompute",
         "kv_connector_extra_config": reached | patience | cache.connector,
