@@ -106,7 +106,7 @@ def slowed(pod: Json, rate: str) -> Iterator[None]:
     try:
         yield
     finally:
-        in_network(pod, "tc", *"qdisc del dev eth0 root".split())
+        in_network(pod, "tc", *["qdisc", "del", "dev", "eth0", "root"])
 
 
 def test_status_shows_the_tiers_that_the_engines_counted(chat: Service) -> None:
