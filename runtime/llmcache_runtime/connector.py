@@ -48,6 +48,6 @@ class LMCacheMPConnector(upstream.LMCacheMPConnector):  # type: ignore[misc]  # 
 
     def get_finished(self, finished_req_ids: set[str]) -> tuple[Finished, Finished]:
         """Return, in a worker, the requests whose stores and whose loads have ended; no stores of what is loading."""
-        loading = set(self.worker_adapter.retrieve_futures)
+        loading = set(getattr(self.worker_adapter, "retrieve_futures", ()))
         stored, loaded = super().get_finished(finished_req_ids)
         return (stored or set()) - loading, loaded
