@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("models")]
 CHUNK = 256
-# Two more, slow and gone, take minutes: `make bench-faults` has them.
-QUICK = ("hangs", "is full", "wants another password")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +73,7 @@ def test_nothing_outside_a_pod_reaches_the_port_that_unpickles(tiers: Service) -
     assert tried("127.0.0.1", "5555") == ""
 
 
-@pytest.mark.parametrize("fault", QUICK)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_of_valkey_is_named_and_stops_nobody(tiers: Service, fault: str) -> None:
     one, _ = tiers.engines()
     with FAULTS[fault].inject(tiers):

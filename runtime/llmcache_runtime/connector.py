@@ -7,7 +7,7 @@ A client that goes away while KV is loaded for its request makes LMCache report 
 has ended, at which vLLM frees and forgets it, and as one whose stores have ended, since it is over. At the second
 report vLLM fails an assertion (`Scheduler._update_from_kv_xfer_finished`): the engine dies, with all its streams and
 its cache. Where loads are asynchronous, the reports can come in the other order, which frees blocks that are still
-being written to. Here the second report is left out, and so is one of stores before the load has ended.
+being written to. Here the second report is left out, and one of stores waits until the load has ended.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class LMCacheMPConnector(upstream.LMCacheMPConnector):  # type: ignore[misc]  # 
         super().__init__(vllm_config, role, kv_cache_config)
         self._ending: set[str] = set()
         """In the scheduler: requests that are over, whose blocks it keeps until a report."""
+        self._held: set[str] = set()
+        """In a worker: requests whose stores have ended, and whose load has not."""
 
     def request_finished(self, request: Request, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
         """Take note of a request that is over, in the scheduler."""
@@ -47,7 +49,9 @@ class LMCacheMPConnector(upstream.LMCacheMPConnector):  # type: ignore[misc]  # 
             self._ending -= connector_output.finished_sending
 
     def get_finished(self, finished_req_ids: set[str]) -> tuple[Finished, Finished]:
-        """Return, in a worker, the requests whose stores and whose loads have ended; no stores of what is loading."""
+        """Return, in a worker, the requests whose stores and whose loads have ended; stores not before loads."""
         loading = set(getattr(self.worker_adapter, "retrieve_futures", ()))
         stored, loaded = super().get_finished(finished_req_ids)
-        return (stored or set()) - loading, loaded
+        ended = self._held | (stored or set())
+        self._held = ended & loading - (loaded or set())
+        return ended - self._held, loaded

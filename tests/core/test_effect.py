@@ -252,6 +252,14 @@ def test_engines_that_are_asked_past_the_router_may_lag_too() -> None:
     assert rounds_until(story, {Reason.EFFECTIVE}) <= MINUTE
 
 
+def test_an_engine_without_a_connector_is_told_as_such_though_it_is_not_registered_either() -> None:
+    story = well()
+    story.engines[1].connector, story.registered = False, 1
+
+    assert rounds_until(story, {Reason.ENGINES_NOT_REGISTERED}) <= MINUTE
+    assert "without LMCache's connector" in story.told[-1].message
+
+
 def test_a_rollout_may_have_two_identities() -> None:
     story = well()
     story.settled = False

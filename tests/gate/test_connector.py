@@ -112,4 +112,5 @@ def test_blocks_are_not_freed_while_they_are_still_written_to(connector: Any) ->
 
     worker.loading["left"] = True
 
-    assert worker.get_finished(set()) == (set(), {"left"})
+    assert worker.get_finished(set()) == ({"left"}, {"left"})
+    assert worker.get_finished(set()) == (set(), set())

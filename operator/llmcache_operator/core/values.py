@@ -122,11 +122,6 @@ class EngineSample:
     version: str | None = None
 
     @property
-    def unbegun(self) -> int:
-        """Requests that are there and have no first token yet, or a few more: those that were broken off hide some."""
-        return max(0, self.running + self.waiting - max(0, self.served - self.ended))
-
-    @property
     def counts(self) -> EngineCounts:
         """All that only grows."""
         return EngineCounts(

@@ -102,7 +102,7 @@ CAUSES: tuple[Cause[Live], ...] = (
     ),
     Cause(
         "Cache server restarted empty",
-        "its process killed",
+        "its process killed; counted from when it answers again",
         EFFECTIVE,
         "CacheEmptied",
         _restarted,
@@ -120,7 +120,7 @@ CAUSES: tuple[Cause[Live], ...] = (
     ),
     Cause(
         "Cache far too small",
-        f"`spec.cache.memory: 128Mi` for {MANY_SESSIONS} conversations of 2,800 to 3,800 tokens, some 220 MB",
+        f"`spec.cache.memory: 128Mi` for {MANY_SESSIONS} conversations of 220 MB, once each has come",
         EFFECTIVE,
         "Evicting",
         _too_small,

@@ -38,8 +38,8 @@ LEAST_STEP = 10.0
 class Traffic:
     """What was counted over the last `seconds`, in all and by engine (pod UID).
 
-    `backlog` are the requests that were there when it began and got their first token later. `servers_seen` says that
-    the LMCache servers were measured all that time, so that their counters compare.
+    `backlog` are the requests that were there when it began, of which many got their first token later. `servers_seen`
+    says that the LMCache servers were measured all that time, so that their counters compare.
     """
 
     seconds: float
@@ -178,9 +178,15 @@ def traffic(measurement: Measurement, at: float, span: float) -> Traffic:
         caches=measurement.cache_counts(since),
         routers=measurement.router_counts(since),
         by_engine=by_engine,
-        backlog=sum(kept[0].unbegun for samples in measurement.engines.values() if (kept := recent(samples, since))),
+        backlog=sum(first.running + first.waiting for first in _firsts(measurement, since)),
         servers_seen=bool(servers) and max(servers) <= begun + SAME_SCRAPE,
     )
+
+
+def _firsts(measurement: Measurement, since: float) -> Iterator[EngineSample]:
+    """Yield the sample of each engine with which counting since a time begins."""
+    for samples in measurement.engines.values():
+        yield from recent(samples, since)[:1]
 
 
 def _begins(pods: Iterable[Sequence[Sample]], since: float) -> Iterator[float]:

@@ -90,7 +90,7 @@ def engines_not_registered(evidence: Evidence) -> str | None:
 def some_forgotten(evidence: Evidence) -> str | None:
     """Tell if the server knows fewer engines than are ready."""
     known, ready = _registered(evidence), _expected(evidence)
-    if known is None or known >= ready:
+    if known is None or known >= ready or _without_connector(evidence):
         return None
     return (
         f"{known} of {ready} engines are registered at the LMCache server. The others never store and never find "
