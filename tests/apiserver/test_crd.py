@@ -283,7 +283,7 @@ def test_what_is_left_out_gets_its_default(kubectl: Any) -> None:
     assert made["spec"] == {
         "model": {"uri": "pvc://models/tiny"},
         "engine": {"device": "GPU", "dtype": "auto", "blockSize": 32, "tensorParallelSize": 1},
-        "cache": {"topology": "Shared", "chunkSize": 256, "cpu": "500m", "selfTest": "Enabled"},
+        "cache": {"topology": "Shared", "chunkSize": 256, "timeoutSeconds": 30, "cpu": "500m", "selfTest": "Enabled"},
         "router": {
             "replicas": 2,
             "type": "Proxy",
