@@ -14,7 +14,7 @@ import yaml
 from openai import OpenAI
 
 from e2e import counters
-from e2e.causes.real.node import in_network
+from e2e.causes.real.node import lift_limit, limit_rate
 from e2e.counters import Tokens
 from e2e.install import ROOT
 from e2e.kube import wait_until
@@ -100,13 +100,13 @@ def test_a_client_that_leaves_while_its_kv_is_loaded_takes_no_engine_with_it(cha
 def slowed(pod: Json, rate: str) -> Iterator[None]:
     """Limit what leaves a pod of the local cluster."""
     try:
-        in_network(pod, "tc", *f"qdisc add dev eth0 root tbf rate {rate} burst 64kb latency 400ms".split())
+        limit_rate(pod, rate)
     except LookupError as error:
         pytest.skip(str(error))
     try:
         yield
     finally:
-        in_network(pod, "tc", *["qdisc", "del", "dev", "eth0", "root"])
+        lift_limit(pod)
 
 
 def test_status_shows_the_tiers_that_the_engines_counted(chat: Service) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2e.kube import condition, wait_until
-from e2e.l2_faults import keys
 from e2e.models import redraw_weights
 from e2e.services import Service, manifest
+from e2e.valkey import await_stored, keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 # Log probabilities of bfloat16 logits: a prefix from a cache is multiplied in other shapes than one that is computed.
 ROUNDING = 0.05
-CHUNK = 256
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("models")]
 
 
@@ -77,7 +76,7 @@ def test_new_weights_never_meet_kv_of_the_old(stale: Service, refs: dict[str, st
     server, identity = cache_server(stale), stale.status()["cache"]["identity"]
     assert first.tokens.computed > 512
     assert again.tokens.engine > 512
-    wait_until("the old KV is in Valkey", lambda: keys(stale) >= stored + first.tokens.total // CHUNK, seconds=60)
+    await_stored(stale, stored, first.tokens.total)
 
     mark = uuid.uuid4().hex[:6]
     folder = f"other-{mark}" if way == "another uri" else spec["uri"].rpartition("/")[2]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2e.kube import condition, wait_until
-from e2e.l2_faults import FAULTS, keys
-from e2e.services import READY_SECONDS, Answer, Service, manifest
+from e2e.services import READY_SECONDS, Service, manifest
+from e2e.valkey import CHUNK, FAULTS, await_stored, keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from e2e.kube import Kube
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("models")]
-CHUNK = 256
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def test_the_other_engine_takes_a_prefix_through_the_l2(tiers: Service) -> None:
     one, other = tiers.engines()
     text, before = prompt(), keys(tiers)
     first = tiers.ask_engine(one, text)
-    await_stored(tiers, before, first)
+    await_stored(tiers, before, first.tokens.total)
     shared = tiers.ask_engine(other, text)
 
     assert first.tokens.computed == first.tokens.total
@@ -90,7 +89,7 @@ def test_prefixes_outlive_every_engine_and_server(tiers: Service) -> None:
     old = tiers.engines()
     text, before = prompt(), keys(tiers)
     first = tiers.ask_engine(old[0], text)
-    await_stored(tiers, before, first)
+    await_stored(tiers, before, first.tokens.total)
     tiers.kube.run("delete", "pod", *old, "--grace-period=5", "--wait=false")
 
     def back() -> list[str] | None:
@@ -103,9 +102,3 @@ def test_prefixes_outlive_every_engine_and_server(tiers: Service) -> None:
 
     assert again.tokens.server >= 0.9 * (first.tokens.total // CHUNK * CHUNK)
     assert again.top == pytest.approx(first.top)
-
-
-def await_stored(tiers: Service, before: int, first: Answer) -> None:
-    """Wait until the chunks of a prompt are in Valkey: LMCache brings them there after it has answered."""
-    chunks = first.tokens.total // CHUNK
-    wait_until("the prefix is in Valkey", lambda: keys(tiers) - before >= chunks, seconds=60, every=0.5)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from e2e.kube import Json
 
 PROC = Path("/proc")
+_ROOT = ("dev", "eth0", "root")
 
 
 def processes(pod: Json) -> list[int]:
@@ -30,6 +31,16 @@ def processes(pod: Json) -> list[int]:
 def in_network(pod: Json, *argv: str) -> None:
     """Run a program in a pod's network namespace."""
     run(["nsenter", f"--net=/proc/{processes(pod)[0]}/ns/net", *argv], seconds=20)
+
+
+def limit_rate(pod: Json, rate: str) -> None:
+    """Limit what leaves a pod, in the words of `tc`."""
+    in_network(pod, "tc", "qdisc", "replace", *_ROOT, "tbf", "rate", rate, "burst", "64kb", "latency", "400ms")
+
+
+def lift_limit(pod: Json) -> None:
+    """Let it send as fast as ever."""
+    in_network(pod, "tc", "qdisc", "del", *_ROOT)
 
 
 def send(pod: Json, program: str, number: signal.Signals) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from e2e.causes.cause import Cause
 from e2e.causes.real.live import SESSIONS
-from e2e.causes.real.node import in_network
+from e2e.causes.real.node import lift_limit, limit_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,12 +39,11 @@ def _policy(name: str) -> Callable[[Live], None]:
 def _slow_network(live: Live) -> None:
     live.traffic.system, live.traffic.turn = 600, 40
     live.restart_clients(MANY_SESSIONS, LONG_PAUSE)
-    qdisc = ("qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", RATE, "burst", "64kb", "latency", "400ms")
-    in_network(live.cache_server(), "tc", *qdisc)
+    limit_rate(live.cache_server(), RATE)
 
 
 def _fast_network(live: Live) -> None:
-    in_network(live.cache_server(), "tc", "qdisc", "del", "dev", "eth0", "root")
+    lift_limit(live.cache_server())
     live.traffic.system, live.traffic.turn = 1800, 120
     live.restart_clients(SESSIONS)
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 EFFECTIVE = "CacheEffective"
 REFILLS = frozenset({"Effective", "CacheEmptied"})
 """An emptied cache is told after the causes that have these: the rules are in that order."""
-CACHE_POD = f"{NAME}-cache-0"
 MP_PORT = "5555"
 MANY_SESSIONS, LONG_PAUSE = 32, 29.0
 

@@ -152,9 +152,12 @@ def slower_than_prefill(evidence: Evidence) -> str | None:
     if evidence.recent.server_share < NOTHING:
         return None
     lately = _costs_lately(evidence)
-    found = next((cost for cost in (lately, _costs_lately(evidence, gap=evidence.step)) if _slow_lately(cost)), None)
+    found = _if_slow(lately, RELOAD_FACTOR_LATELY) or _if_slow(
+        _costs_lately(evidence, gap=evidence.step), RELOAD_FACTOR_LATELY
+    )
     if found is None and (lately is None or not _fast(lately)):
-        found = _slow_all_along(evidence)
+        all_along = costs(evidence.measurement, evidence.at - evidence.window.seconds)
+        found = _if_slow(all_along, RELOAD_FACTOR) if all_along and all_along.stretches >= MANY_STRETCHES else None
     if found is None and evidence.told is Reason.SLOWER_THAN_PREFILL and lately and not _fast(lately):
         found = lately
     if found is None:
@@ -169,20 +172,12 @@ def slower_than_prefill(evidence: Evidence) -> str | None:
 
 def _costs_lately(evidence: Evidence, gap: float = 0.0) -> Costs | None:
     """Return what it costs to reload in the last steps; with a gap of a step, in which that changed, left out."""
-    since, lately = (
-        evidence.at - evidence.window.seconds,
-        evidence.at - (RELOAD_STEPS - 1) * evidence.step - SAME_SCRAPE,
-    )
-    return costs(evidence.measurement, since, lately, gap)
+    lately = evidence.at - (RELOAD_STEPS - 1) * evidence.step - SAME_SCRAPE
+    return costs(evidence.measurement, evidence.at - evidence.window.seconds, lately, gap)
 
 
-def _slow_lately(found: Costs | None) -> bool:
-    return found is not None and _slow(found, RELOAD_FACTOR_LATELY)
-
-
-def _slow_all_along(evidence: Evidence) -> Costs | None:
-    found = costs(evidence.measurement, evidence.at - evidence.window.seconds)
-    return found if found and found.stretches >= MANY_STRETCHES and _slow(found, RELOAD_FACTOR) else None
+def _if_slow(found: Costs | None, factor: float) -> Costs | None:
+    return found if found and _slow(found, factor) else None
 
 
 def _slow(found: Costs, factor: float) -> bool:

@@ -1,10 +1,12 @@
-"""What can go wrong with the Valkey of a service, done for real, and undone when the context ends."""
+"""The Valkey of a service: what it holds, and what can go wrong with it, done for real."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from e2e.kube import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -14,11 +16,12 @@ if TYPE_CHECKING:
 
 # Debian's Redis in the place of Valkey; the password is in the container's environment.
 CLI = "redis-cli"
+CHUNK = 256
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, and the reason of the condition L2Ready that has to name it."""
+    """A fault, undone when its context ends, and the reason of the condition L2Ready that has to name it."""
 
     reason: str
     inject: Callable[[Service], AbstractContextManager[None]]
@@ -32,6 +35,11 @@ def in_valkey(service: Service, command: str) -> str:
 def keys(service: Service) -> int:
     """Return how many chunks Valkey holds; the guards' own key has no model in its name."""
     return int(in_valkey(service, f"{CLI} --scan --pattern '*@*' | wc -l"))
+
+
+def await_stored(service: Service, before: int, tokens: int) -> None:
+    """Wait until it holds the whole chunks of a prompt on top: LMCache brings them there after it has answered."""
+    wait_until("the prefix is in Valkey", lambda: keys(service) - before >= tokens // CHUNK, seconds=60, every=0.5)
 
 
 def _commands(do: str, undo: str) -> Callable[[Service], AbstractContextManager[None]]:
