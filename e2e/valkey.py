@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from e2e.kube import wait_until
+from e2e.causes.real.node import in_network, processes
+from e2e.cluster.errors import ClusterError
+from e2e.kube import condition, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from e2e.kube import Json
     from e2e.services import Service
 
 # Debian's Redis in the place of Valkey; the password is in the container's environment.
 CLI = "redis-cli"
 CHUNK = 256
+PAUSED = "llmcache.dev/paused"
+_DELAY = Path(__file__).with_name("delay.py")
+_PORT, _DELAY_PORT, _DELAY_SECONDS = 6379, 16379, 0.1
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,46 @@ def _commands(do: str, undo: str) -> Callable[[Service], AbstractContextManager[
     return inject
 
 
+@contextlib.contextmanager
+def _gone(service: Service) -> Iterator[None]:
+    """Nobody starts it again while the operator leaves the service as it is."""
+    valkey = f"{service.name}-valkey"
+    try:
+        service.kube.run("annotate", "llmcs", service.name, f"{PAUSED}=true")
+        service.wait("Paused", "True", seconds=60)
+        service.kube.run("scale", "statefulset", valkey, "--replicas=0")
+        service.kube.run("delete", "pod", f"{valkey}-0", "--grace-period=0", "--force", "--ignore-not-found")
+        yield
+    finally:
+        service.kube.run("annotate", "llmcs", service.name, f"{PAUSED}-")
+        wait_until("Valkey is back", lambda: _runs(service), seconds=120)
+
+
+def _runs(service: Service) -> bool:
+    pod = service.kube.get("pod", f"{service.name}-valkey-0")
+    return condition(pod, "Ready").get("status") == "True"
+
+
+@contextlib.contextmanager
+def _slow(service: Service) -> Iterator[None]:
+    """Lead new connections through a proxy in the network of its pod; the ones that are there end."""
+    pod: Json = service.kube.get("pod", f"{service.name}-valkey-0") or {}
+    rule = ("PREROUTING", "--protocol", "tcp", "--dport", str(_PORT))
+    redirect = ("--jump", "REDIRECT", "--to-ports", str(_DELAY_PORT))
+    proxy = [sys.executable, str(_DELAY), str(_DELAY_PORT), str(_PORT), str(_DELAY_SECONDS)]
+    within = ["nsenter", f"--net=/proc/{processes(pod)[0]}/ns/net"]
+    with subprocess.Popen([*within, *proxy], stdout=subprocess.PIPE) as process, contextlib.ExitStack() as undo:
+        undo.callback(process.terminate)
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise ClusterError("the proxy that slows Valkey down did not start: is Python in reach of this process?")
+        in_network(pod, "iptables", "--table", "nat", "--insert", *rule, *redirect)
+        undo.callback(in_valkey, service, _END_CONNECTIONS)
+        undo.callback(in_network, pod, "iptables", "--table", "nat", "--delete", *rule, *redirect)
+        in_valkey(service, _END_CONNECTIONS)
+        yield
+
+
 _END_CONNECTIONS = f"{CLI} client kill type normal skipme yes"
 
 FAULTS = {
@@ -73,4 +122,6 @@ FAULTS = {
             f'REDISCLI_AUTH=other {CLI} config set requirepass "$PASSWORD"',
         ),
     ),
+    "is slow": Fault("L2Slow", _slow),
+    "is gone": Fault("L2Unreachable", _gone),
 }

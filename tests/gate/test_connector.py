@@ -2,6 +2,10 @@
 
 import importlib.util
 import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -14,12 +18,43 @@ VLLM = "vllm.distributed.kv_transfer.kv_connector.v1"
 Report = tuple[set[str] | None, set[str] | None]
 
 
+class Adapter:
+    """LMCache's half in a worker: who is being loaded, and whether it takes its server for well."""
+
+    instance_id = 4518353685943169707
+
+    def __init__(self, loading: dict[str, bool]) -> None:
+        self.retrieve_futures = dict(loading)
+        self.pings = 0
+        self.ill = threading.Event()
+        self._health_event = SimpleNamespace(is_set=lambda: self.well, clear=self.ill.set)
+
+    @property
+    def well(self) -> bool:
+        return not self.ill.is_set()
+
+    def _ensure_heartbeat_started(self) -> None:
+        self.pings += 1
+
+    def _heartbeat_stop_requested(self) -> bool:
+        return not self.well
+
+
 class Upstream:
     """Reports as lmcache 0.5.6 does: who is over counts as stored, and who is loaded counts as loaded."""
 
-    def __init__(self, loading: dict[str, bool], role: object, kv_cache_config: object = None) -> None:
-        self.loading = loading
-        self.worker_adapter = SimpleNamespace(retrieve_futures=dict(loading))
+    def __init__(self, vllm_config: Any, role: object, kv_cache_config: object = None) -> None:
+        self.loading: dict[str, bool] = vllm_config.loading
+        self.worker_adapter = Adapter(self.loading)
+
+    def register_kv_caches(self, kv_caches: object) -> None:
+        pass
+
+    def start_load_kv(self, forward_context: object) -> None:
+        pass
+
+    def wait_for_save(self) -> None:
+        raise TimeoutError("PREPARE_STORE timed out")
 
     def request_finished(self, request: Any, block_ids: list[int]) -> tuple[bool, None]:
         return True, None
@@ -55,6 +90,13 @@ class Scheduler:
             del self.requests[request]
 
 
+def config(loading: dict[str, bool] | None = None, extra: dict[str, Any] | None = None) -> Any:
+    """Return vLLM's configuration, as far as connectors read it."""
+    return SimpleNamespace(
+        loading=loading or {}, kv_transfer_config=SimpleNamespace(kv_connector_extra_config=extra or {})
+    )
+
+
 @pytest.fixture
 def connector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Import the file that the gate leaves, as an engine does."""
@@ -77,7 +119,7 @@ def connector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_request_whose_client_left_while_its_kv_was_loaded_ends_once(connector: Any) -> None:
-    scheduler = Scheduler(connector({}, "scheduler"), "left", "other")
+    scheduler = Scheduler(connector(config(), "scheduler"), "left", "other")
     scheduler.end("left")
 
     scheduler.update(set(), {"left"})
@@ -87,7 +129,7 @@ def test_a_request_whose_client_left_while_its_kv_was_loaded_ends_once(connector
 
 
 def test_both_reports_at_once_end_it_once_too(connector: Any) -> None:
-    scheduler = Scheduler(connector({}, "scheduler"), "left")
+    scheduler = Scheduler(connector(config(), "scheduler"), "left")
     scheduler.end("left")
 
     scheduler.update({"left"}, {"left"})
@@ -96,7 +138,7 @@ def test_both_reports_at_once_end_it_once_too(connector: Any) -> None:
 
 
 def test_a_request_that_loaded_and_then_ran_ends_with_its_stores(connector: Any) -> None:
-    scheduler = Scheduler(connector({}, "scheduler"), "ran")
+    scheduler = Scheduler(connector(config(), "scheduler"), "ran")
     scheduler.update(set(), {"ran"})
     assert scheduler.requests == {"ran": False}
 
@@ -107,10 +149,90 @@ def test_a_request_that_loaded_and_then_ran_ends_with_its_stores(connector: Any)
 
 
 def test_blocks_are_not_freed_while_they_are_still_written_to(connector: Any) -> None:
-    worker = connector({"left": False}, "worker")
+    worker = connector(config({"left": False}), "worker")
     assert worker.get_finished({"left", "done"}) == ({"done"}, set())
 
     worker.loading["left"] = True
 
     assert worker.get_finished(set()) == ({"left"}, {"left"})
     assert worker.get_finished(set()) == (set(), set())
+
+
+def test_pings_begin_with_the_engine(connector: Any) -> None:
+    worker = connector(config(), "worker")
+
+    worker.register_kv_caches({})
+
+    assert worker.worker_adapter.pings == 1
+
+
+def test_an_lmcache_that_is_built_otherwise_is_left_as_it_is(connector: Any) -> None:
+    worker = connector(config(), "worker")
+    worker.worker_adapter = SimpleNamespace()
+
+    worker.register_kv_caches({})
+    worker.wait_for_save()
+
+
+def test_a_store_that_nobody_answers_ends_no_engine_and_counts_as_a_failed_ping(connector: Any) -> None:
+    worker = connector(config(extra={"lmcache.mp.mq_timeout": 0}), "worker")
+
+    worker.wait_for_save()
+
+    assert not worker.worker_adapter.well
+
+
+def test_a_load_in_time_is_no_failed_ping(connector: Any) -> None:
+    worker = connector(config(extra={"lmcache.mp.mq_timeout": 30}), "worker")
+
+    worker.start_load_kv(None)
+
+    assert worker.worker_adapter.well
+
+
+@dataclass
+class Server:
+    """Lists the engines that it knows under /status; `asked` is released with each answer."""
+
+    engines: list[int] = field(default_factory=list)
+    asked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    url: str = ""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, connector: Any) -> Iterator[Server]:
+    """Serve, and let connectors ask without rest."""
+    made = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f'{{"registered_non_cuda_instance_ids": {made.engines}}}'.encode())
+            made.asked.release()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setitem(connector.register_kv_caches.__globals__, "_ASK_SECONDS", 0.01)
+    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+        made.url = f"http://127.0.0.1:{http.server_port}/status"
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
+        thread.start()
+        yield made
+        http.shutdown()
+        thread.join()
+
+
+def test_an_engine_that_its_server_does_not_know_is_registered_again(connector: Any, server: Server) -> None:
+    worker = connector(config(extra={"llmcache.status": server.url}), "worker")
+    adapter = worker.worker_adapter
+    server.engines.append(adapter.instance_id)
+    worker.register_kv_caches({})
+    for _ in range(3):
+        assert server.asked.acquire(timeout=10)
+    assert adapter.well
+
+    server.engines.clear()
+
+    assert adapter.ill.wait(timeout=10)

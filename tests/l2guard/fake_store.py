@@ -7,7 +7,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from llmcache_runtime.l2guard.stream import Stream
+from llmcache_runtime.l2guard.stream import Scratch, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ class FakeStore:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        stream, let_in = Stream(connection), not self.password
+        stream, let_in = Stream(connection, Scratch()), not self.password
         try:
             while (command := stream.command()) is not None:
                 name, *arguments = [bytes(part) for part in command]

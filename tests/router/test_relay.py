@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcache_runtime.router.chunks import is_one_chunk
+from llmcache_runtime.router.chunks import is_one_event
 from tests.router.wire import relayed
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -72,20 +72,24 @@ def test_a_connection_with_bytes_behind_the_response_is_not_used_again(rest: byt
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (b"1\r\nx\r\n", True),
-        (b"a\r\n0123456789\r\n", True),
-        (b"2\r\n\r\n\r\n", True),
-        (b"A\r\n0123456789\r\n", False),
-        (b"01\r\nx\r\n", False),
-        (b"1;a\r\nx\r\n", False),
+        (b"3\r\nx\n\n\r\n", True),
+        (b"c\r\n0123456789\n\n\r\n", True),
+        (b"4\r\n\r\n\n\n\r\n", True),
+        (b"2\r\n\n\n\r\n", True),
+        (b"1\r\nx\r\n", False),
+        (b"C\r\n0123456789\n\n\r\n", False),
+        (b"03\r\nx\n\n\r\n", False),
+        (b"3;a\r\nx\n\n\r\n", False),
         (b"0\r\n\r\n", False),
-        (b"1\r\nx\r\n1\r\nx\r\n", False),
-        (b"6\r\nx\r\n1\r\nx\r\n", False),
-        (b"2\r\nx\r\n", False),
-        (b"-1\r\n\r\n", False),
-        (b"1\r\nx", False),
+        (b"0\r\n\n\n\r\n", False),
+        (b"3\r\nx\n\n\r\n3\r\nx\n\n\r\n", False),
+        (b"a\r\nx\n\n\r\n3\r\nx\n\n\r\n", False),
+        (b"4\r\nx\n\n\r\n", False),
+        (b"-1\r\n\n\n\r\n", False),
+        (b"3\r\nx\n\n", False),
+        (b"\n\n\r\n", False),
         (b"", False),
     ],
 )
-def test_only_what_is_exactly_a_chunk_is_taken_for_one(data: bytes, *, expected: bool) -> None:
-    assert is_one_chunk(data) is expected
+def test_only_what_is_exactly_a_chunk_and_ends_an_event_is_taken_for_one(data: bytes, *, expected: bool) -> None:
+    assert is_one_event(data) is expected

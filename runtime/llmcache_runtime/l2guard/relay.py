@@ -7,7 +7,7 @@ from llmcache_runtime.l2guard.counts import Counts
 from llmcache_runtime.l2guard.health import Health, State, StoreError
 from llmcache_runtime.l2guard.sizes import Sizes
 from llmcache_runtime.l2guard.store import Address, Store
-from llmcache_runtime.l2guard.stream import ProtocolError, Stream
+from llmcache_runtime.l2guard.stream import ProtocolError, Scratch, Stream
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +18,10 @@ class Relay:
     """One connection of the LMCache server and the one to the store that serves it."""
 
     def __init__(self, client: socket.socket, address: Address, health: Health, counts: Counts, sizes: Sizes) -> None:
-        self._client = Stream(client)
-        self._store = Store(address)
+        # One for both: a value is passed on before the next one is read.
+        scratch = Scratch()
+        self._client = Stream(client, scratch)
+        self._store = Store(address, scratch)
         self._health = health
         self._counts = counts
         self._sizes = sizes

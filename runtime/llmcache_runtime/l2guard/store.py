@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from llmcache_runtime.l2guard.health import State, StoreError, of_error
-from llmcache_runtime.l2guard.stream import ProtocolError, Stream
+from llmcache_runtime.l2guard.stream import ProtocolError, Scratch, Stream
 
 T = TypeVar("T")
 
@@ -28,8 +28,9 @@ class Address:
 class Store:
     """One connection. Every method raises StoreError, after which the next call connects anew."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, scratch: Scratch | None = None) -> None:
         self._address = address
+        self._scratch = scratch or Scratch()
         self._stream: Stream | None = None
 
     def ask(self, *command: bytes | memoryview) -> bytes:
@@ -42,7 +43,7 @@ class Store:
         return self._exchange(exchange)
 
     def value(self, key: bytes) -> memoryview | None:
-        """Return the value of a key; None where it has none."""
+        """Return the value of a key, good until the next call; None where it has none."""
 
         def exchange(stream: Stream) -> memoryview | None:
             stream.send(b"GET", key)
@@ -103,7 +104,7 @@ class Store:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if where.tls is not None:
             connection = where.tls.wrap_socket(connection, server_hostname=where.host)
-        stream = Stream(connection)
+        stream = Stream(connection, self._scratch)
         if where.password:
             user = [where.username.encode()] if where.username else []
             stream.send(b"AUTH", *user, where.password.encode())

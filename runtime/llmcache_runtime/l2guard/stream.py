@@ -12,11 +12,25 @@ class ProtocolError(Exception):
     """The other side said what RESP does not allow here."""
 
 
+class Scratch:
+    """Memory for one value at a time, as large as the largest so far: fresh memory costs more than the copy into it."""
+
+    def __init__(self) -> None:
+        self._memory = memoryview(bytearray())
+
+    def of(self, size: int) -> memoryview:
+        """Return so many bytes, which hold until the next are asked for."""
+        if len(self._memory) < size:
+            self._memory = memoryview(bytearray(size))
+        return self._memory[:size]
+
+
 class Stream:
     """Reads lines and values, writes bytes. Raises OSError when the connection is lost or too slow."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, scratch: Scratch) -> None:
         self._socket = connection
+        self._scratch = scratch
         self._buffer = bytearray()
 
     def line(self) -> bytes:
@@ -30,10 +44,10 @@ class Stream:
         return line
 
     def value(self, size: int) -> memoryview:
-        """Return a value of `size` bytes and take the line end behind it."""
+        """Return a value of `size` bytes, good until the scratch is used again, and take the line end behind it."""
         if not 0 <= size <= LARGEST:
             raise ProtocolError(f"a value of {size} bytes")
-        found = memoryview(bytearray(size + 2))
+        found = self._scratch.of(size + 2)
         have = min(len(self._buffer), size + 2)
         found[:have] = self._buffer[:have]
         del self._buffer[:have]
@@ -47,14 +61,19 @@ class Stream:
         return found[:size]
 
     def command(self) -> list[bytes | memoryview] | None:
-        """Return the next command, an array of values; None when the other side has closed the connection."""
+        """Return the next command, an array of values; None when the other side has closed the connection.
+
+        Only the last of them may be long, as that of SET is.
+        """
         try:
             head = self.line()
         except ConnectionResetError:
             return None
-        parts = [self.value(_number(self.line(), b"$")) for _ in range(_number(head, b"*"))]
-        # Names and keys are short; values stay where they are.
-        return [bytes(part) if len(part) <= _CHUNK else part for part in parts]
+        parts: list[bytes | memoryview] = []
+        for left in reversed(range(_number(head, b"*"))):
+            part = self.value(_number(self.line(), b"$"))
+            parts.append(bytes(part) if left else part)
+        return parts
 
     def write(self, *parts: bytes | memoryview) -> None:
         """Write all parts in order."""

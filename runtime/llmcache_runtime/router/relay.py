@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from llmcache_runtime.router.chunks import is_one_chunk
+from llmcache_runtime.router.chunks import is_one_event
 from llmcache_runtime.router.connection import Client
 from llmcache_runtime.router.errors import error_event
 from llmcache_runtime.router.exchange import Exchange
@@ -64,7 +64,7 @@ class Relay(Exchange):
 
     def chunk(self, data: bytes) -> bool:
         """Pass a chunk on as it is, if what the client gets is chunked too and the chunk ends with an event."""
-        if self._held or not (self._chunked and data.endswith(b"\n\n\r\n") and is_one_chunk(data)):
+        if self._held or not (self._chunked and is_one_event(data)):
             return False
         self._client.write(data)
         now = self._now()

@@ -196,7 +196,11 @@ def _connector(target: Target, cache: EngineParts) -> str:
     fails the request (lmcache 0.5.6, `ExtraConfigDefault.mq_timeout`; vLLM 0.32, `KVTransferConfig`; both measured).
     The module is `llmcache_runtime/connector.py`, which the gate leaves beside the model's link.
     """
-    reached = {"lmcache.mp.host": f"tcp://{cache.host}", "lmcache.mp.port": server.MP_PORT}
+    reached = {
+        "lmcache.mp.host": f"tcp://{cache.host}",
+        "lmcache.mp.port": server.MP_PORT,
+        "llmcache.status": f"http://{cache.host}:{server.HTTP_PORT}/status",
+    }
     patience = {"lmcache.mp.mq_timeout": target.spec.cache.timeout_seconds}
     config = {
         "kv_connector": "LMCacheMPConnector",

@@ -32,7 +32,8 @@ def build(target: Target) -> tuple[Json, ...]:
     watched = [_allow(watchers, server.HTTP_PORT), *guarded]
     servers = engines if beside else _pods(target, Component.CACHE_SERVER)
     ingress = {
-        Component.CACHE_SERVER: [_allow([engines], server.MP_PORT), *watched],
+        # Engines ask its status whether it knows them.
+        Component.CACHE_SERVER: [_allow([engines], server.MP_PORT), _allow([engines], server.HTTP_PORT), *watched],
         Component.ENGINE: [
             _allow([routers, *watchers], engine.HTTP_PORT),
             *([_allow(clients, engine.HTTP_PORT)] if is_picker(target) else []),
