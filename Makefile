@@ -111,9 +111,15 @@ monitoring-check: $(STAMP) ## Prometheus rules, their unit tests and the dashboa
 causes: $(STAMP) ## Inject every known cause of silent zero hits and write operator/docs/causes.md (STAGE=fake|real|all ONLY='Cache server down')
 	@$(PY) -m e2e.causes --stage $(or $(STAGE),all) $(if $(ONLY),--only '$(ONLY)')
 
-.PHONY: bench-tiers soak-tiers sizing
+.PHONY: bench-tiers bench-faults bench-rollouts soak-tiers sizing
 bench-tiers: $(STAMP) ## Where KV comes from and how fast: table and picture, about 15 minutes (CLUSTER=dev)
 	@$(PY) -m e2e.bench.tiers --name $(CLUSTER) --out operator/docs/img/tiers.json
+
+bench-faults: $(STAMP) ## What faults of Valkey cost beside an engine without any cache, about 12 minutes (CLUSTER=dev)
+	@$(PY) -m e2e.bench.faults --name $(CLUSTER)
+
+bench-rollouts: $(STAMP) ## Streams lost while routers and engines are replaced, and when there are fewer, about 6 minutes (CLUSTER=dev)
+	@$(PY) -m e2e.bench.rollouts --name $(CLUSTER)
 
 soak-tiers: $(STAMP) ## 20 minutes at three times the working set: no kill, no restart, memory within limits
 	@$(PY) -m e2e.bench.soak --name $(CLUSTER)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
+from e2e.causes.real.node import send
+from e2e.cluster.errors import ClusterError
 from e2e.kube import condition, wait_until
 from e2e.services import READY_SECONDS, Service, manifest
 from e2e.valkey import CHUNK, FAULTS, await_stored, keys
@@ -83,6 +87,43 @@ def test_a_fault_of_valkey_is_named_and_stops_nobody(tiers: Service, fault: str)
     assert "Engines serve on without it" in named["message"]
     assert tiers.condition("Ready")["status"] == "True"
     tiers.wait("L2Ready", "True", seconds=90)
+
+
+def test_an_engine_is_registered_again_with_a_server_that_was_back_at_once(tiers: Service) -> None:
+    """LMCache's own pings do not notice: the server is back before one of them fails."""
+    one, _ = tiers.engines()
+    before = restarts(tiers, one)
+    try:
+        send(tiers.kube.get("pod", one) or {}, "lmcache server", signal.SIGKILL)
+    except LookupError as error:
+        pytest.skip(str(error))
+    wait_until("the server is back", lambda: restarts(tiers, one)["cache-server"] and answers(tiers, one), seconds=120)
+    tiers.ask_engine(one, prompt())
+    wait_until("the engine is registered", lambda: registered(tiers, one), seconds=60)
+    stored = keys(tiers)
+    first = tiers.ask_engine(one, prompt())
+
+    await_stored(tiers, stored, first.tokens.total)
+    assert restarts(tiers, one) == before | {"cache-server": before["cache-server"] + 1}
+
+
+def restarts(service: Service, pod: str) -> dict[str, int]:
+    """Return how often each container of a pod was started again."""
+    status = (service.kube.get("pod", pod) or {})["status"]
+    return {one["name"]: one["restartCount"] for one in status["initContainerStatuses"] + status["containerStatuses"]}
+
+
+def answers(service: Service, pod: str) -> bool:
+    """Whether the LMCache server beside an engine gives its status."""
+    try:
+        return bool(service.kube.raw(pod, 8080, "/status"))
+    except ClusterError:
+        return False
+
+
+def registered(service: Service, pod: str) -> bool:
+    """Whether it knows its engine."""
+    return bool(json.loads(service.kube.raw(pod, 8080, "/status"))["registered_non_cuda_instance_ids"])
 
 
 def test_prefixes_outlive_every_engine_and_server(tiers: Service) -> None:
