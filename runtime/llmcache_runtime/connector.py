@@ -14,6 +14,9 @@ A server that starts anew knows no engine, and does not answer those that it doe
 failed, but it sends the first ping with the first store, and later ones every 10 s, each with 10 s of patience: a
 server that is back by then was never gone. Here pings begin with the engine, the server is asked every few seconds
 whether it knows the engine, and a store that is not answered counts as a failed ping.
+
+It also counts what LMCache does not: how long loads take, as `vllm:llmcache_load_seconds_total` and
+`vllm:llmcache_load_tokens_total` among the engine's metrics (vLLM's way for connectors: `KVConnectorStats`).
 """
 
 # ruff: noqa: SLF001 - LMCache's adapter has no other way in.
@@ -26,7 +29,9 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import Counter
 from vllm.distributed.kv_transfer.kv_connector.v1 import lmcache_mp_connector as upstream
+from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorPromMetrics, KVConnectorStats
 
 if TYPE_CHECKING:
     from vllm.v1.outputs import KVConnectorOutput
@@ -37,6 +42,7 @@ Finished = set[str] | None
 STATUS_URL = "llmcache.status"
 """In `kv_connector_extra_config`: where the server's `/status` is, which lists the engines that it knows."""
 
+LOADS = "loads"
 _ASK_SECONDS = 3.0
 _NEEDED = ("_ensure_heartbeat_started", "_heartbeat_stop_requested", "_health_event", "instance_id")
 _log = logging.getLogger("vllm.llmcache_connector")
@@ -54,6 +60,7 @@ class LMCacheMPConnector(upstream.LMCacheMPConnector):  # type: ignore[misc]  # 
         """In the scheduler: requests that are over, whose blocks it keeps until a report."""
         self._held: set[str] = set()
         """In a worker: requests whose stores have ended, and whose load has not."""
+        self._loads = Loads()
 
     def register_kv_caches(self, kv_caches: Any) -> None:
         """Register, in a worker, and see to it that the server knows it from now on."""
@@ -68,9 +75,23 @@ class LMCacheMPConnector(upstream.LMCacheMPConnector):  # type: ignore[misc]  # 
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         """Load, in a worker. A server that does not answer is left alone until it is well."""
-        began = time.monotonic()
+        began, before = time.monotonic(), self._loading()
         super().start_load_kv(forward_context, **kwargs)
+        self._loads.begun(began, self._moved(set(self._loading()) - set(before)))
+        if all(load.query() for load in self._loading().values()):
+            self._loads.ended()
         self._judge(time.monotonic() - began)
+
+    def _loading(self) -> dict[str, Any]:
+        """Return the loads under way by request."""
+        found = getattr(self.worker_adapter, "retrieve_futures", {})
+        return {request: load for request, (load, *_) in found.items()}
+
+    def _moved(self, requests: set[str]) -> int:
+        """Return how many tokens are to be loaded for requests."""
+        asked = self._get_connector_metadata().requests if requests else ()
+        ops = [one.op for one in asked if one.direction == "RETRIEVE" and one.request_id in requests]
+        return sum(op.end - op.start for op in ops)
 
     def wait_for_save(self) -> None:
         """Store, in a worker; what can't be stored is computed again one day."""
@@ -103,11 +124,103 @@ class LMCacheMPConnector(upstream.LMCacheMPConnector):  # type: ignore[misc]  # 
 
     def get_finished(self, finished_req_ids: set[str]) -> tuple[Finished, Finished]:
         """Return, in a worker, the requests whose stores and whose loads have ended; stores not before loads."""
-        loading = set(getattr(self.worker_adapter, "retrieve_futures", ()))
+        loading = set(self._loading())
         stored, loaded = super().get_finished(finished_req_ids)
+        if not self._loading():
+            self._loads.ended()
         ended = self._held | (stored or set())
         self._held = ended & loading - (loaded or set())
         return ended - self._held, loaded
+
+    def get_kv_connector_stats(self) -> KVConnectorStats | None:
+        """Return what was counted since the last time: LMCache's look-ups in the scheduler, loads in a worker."""
+        theirs = super().get_kv_connector_stats()
+        data = {**(theirs.data if theirs else {}), **self._loads.taken()}
+        return Stats(data=data) if data else None
+
+    @classmethod
+    def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> KVConnectorStats:
+        """Return such counts as they come from another process."""
+        return Stats(data=data or {})
+
+    @classmethod
+    def build_prom_metrics(cls, *config: Any) -> KVConnectorPromMetrics:
+        """Return what shows them among the engine's metrics."""
+        return Metrics(super().build_prom_metrics(*config), *config)
+
+
+class Loads:
+    """Seconds in which anything was loaded, and tokens, in a worker."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._tokens = 0
+        self._counted: list[list[float]] = []
+
+    def begun(self, now: float, tokens: int) -> None:
+        """Take note of loads that begin, beside others or not."""
+        if tokens:
+            self._since = now if self._since is None else self._since
+            self._tokens += tokens
+
+    def ended(self) -> None:
+        """Take note that nothing is being loaded any more."""
+        if self._since is not None:
+            self._counted.append([time.monotonic() - self._since, self._tokens])
+            self._since, self._tokens = None, 0
+
+    def taken(self) -> dict[str, list[list[float]]]:
+        """Return what ended since the last time, if anything."""
+        counted, self._counted = self._counted, []
+        return {LOADS: counted} if counted else {}
+
+
+class Stats(KVConnectorStats):  # type: ignore[misc]
+    """Lists of what was observed, by what it is."""
+
+    def aggregate(self, other: KVConnectorStats) -> KVConnectorStats:
+        """Take the other's in: another worker's, the scheduler's, or what came later."""
+        for name, values in other.data.items():
+            self.data[name] = [*self.data.get(name, ()), *values]
+        return self
+
+    def reduce(self) -> dict[str, int | float]:
+        """Return what the engine's log says."""
+        loads = self.data.get(LOADS, ())
+        seconds, tokens = sum(load[0] for load in loads), sum(load[1] for load in loads)
+        lookups = self.data.get("lookup_duration_seconds", ())
+        return {"LMCache look-ups": len(lookups), "KV load seconds": round(seconds, 3), "KV tokens loaded": tokens}
+
+    def reset(self) -> None:
+        """Forget all."""
+        self.data: dict[str, Any] = {}
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing."""
+        return not any(self.data.values())
+
+
+class Metrics(KVConnectorPromMetrics):  # type: ignore[misc]
+    """Shows loads, and lets LMCache show its own."""
+
+    def __init__(self, theirs: Any, config: Any, types: Any, names: list[str], values: dict[int, list[object]]) -> None:
+        super().__init__(config, types, names, values)
+        self._theirs = theirs
+
+        def counter(name: str, documentation: str) -> Any:
+            return types[Counter](name=name, documentation=documentation, labelnames=names)
+
+        seconds = counter("vllm:llmcache_load_seconds", "Time in which any KV was loaded from LMCache.")
+        tokens = counter("vllm:llmcache_load_tokens", "Tokens whose KV was loaded from LMCache.")
+        self._loads = {engine: (seconds.labels(*of), tokens.labels(*of)) for engine, of in values.items()}
+
+    def observe(self, transfer_stats_data: dict[str, Any], engine_idx: int = 0) -> None:
+        """Count."""
+        if self._theirs is not None:
+            self._theirs.observe(transfer_stats_data, engine_idx)
+        for load in transfer_stats_data.get(LOADS, ()):
+            for counter, amount in zip(self._loads[engine_idx], load, strict=True):
+                counter.inc(amount)
 
 
 def keep_known(adapter: Any, url: str) -> None:

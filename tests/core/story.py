@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 STEP = 15.0
 CHUNK_BYTES = 2**20
 SERVER = "chat-cache-0"
+SECONDS = ("busy", "prefilling", "loading")
+"""Counters that are no whole numbers."""
 
 
 @cache
@@ -70,6 +72,7 @@ class Pod:
     cache_dtype: str = "auto"
     queued: int = 0
     waiting: int = 0
+    counts_moves: bool = False
 
     def add(self, **growth: float) -> None:
         """Let counters grow, except those that stand still."""
@@ -79,14 +82,14 @@ class Pod:
 
     def sample(self, at: float) -> EngineSample:
         """Scrape it."""
-        whole: dict[str, Any] = {name: round(value) for name, value in self.counts.items() if name != "busy"}
+        whole: dict[str, Any] = {name: round(value) for name, value in self.counts.items() if name not in SECONDS}
         if not self.connector:
             whole["lookups"] = None
         return EngineSample(
             self.name, f"uid-{self.name}", at, whole.pop("computed", 0), whole.pop("engine_hits", 0),
-            whole.pop("server_hits", 0), started_at=self.born, model_path=self.path, busy=self.counts.get("busy", 0.0),
-            version=self.version, block_size="32", cache_dtype=self.cache_dtype, queued=self.queued,
-            waiting=self.waiting, **whole,
+            whole.pop("server_hits", 0), started_at=self.born, model_path=self.path, version=self.version,
+            block_size="32", cache_dtype=self.cache_dtype, queued=self.queued, waiting=self.waiting,
+            **{name: self.counts.get(name, 0.0) for name in SECONDS}, **whole,
         )  # fmt: skip
 
 
@@ -165,6 +168,9 @@ class Story:
             server_found=fetched, served=does.requests, ended=does.requests, short=does.requests * does.short,
             lookups=does.requests, busy=computed * does.compute_seconds + fetched * does.reload_seconds,
         )  # fmt: skip
+        if engine.counts_moves:
+            engine.add(prefilled=computed, prefilling=computed * does.compute_seconds)
+            engine.add(loaded=fetched, loading=fetched * does.reload_seconds)
         if self.has_router:
             sent = does.requests * does.through_router
             expected = {"engine": does.expected * tokens, "compute": (1 - does.expected) * tokens}

@@ -192,6 +192,50 @@ def test_slow_reloads_are_told_as_soon_as_three_steps_show_them() -> None:
     assert rounds_until(story, {Reason.SLOWER_THAN_PREFILL}) == 3
 
 
+def _counting_moves() -> Story:
+    story = well()
+    for engine in story.engines:
+        engine.counts_moves = True
+    story.uneven = 0.5
+    story.play(8)
+    return story
+
+
+@pytest.mark.parametrize("queued", [0, 3])
+def test_what_moves_slowly_by_the_engines_own_counts_is_told_though_requests_queue(queued: int) -> None:
+    story = _counting_moves()
+    for engine in story.engines:
+        engine.queued = queued
+
+    _each(reload_seconds=0.004)(story)
+    assert rounds_until(story, {Reason.SLOWER_THAN_PREFILL}) <= 2
+    assert "Moving 1,000 tokens from the LMCache server to an engine takes" in story.told[-1].message
+
+    _each(reload_seconds=0.0004)(story)
+    assert rounds_until(story, {Reason.EFFECTIVE}) <= MINUTE - 1
+
+
+def test_what_moves_fast_is_not_called_slow_for_the_waiting_of_requests() -> None:
+    """Times to first token would say so, but there is no second tier to wait for."""
+    story = _counting_moves()
+    for engine in story.engines:
+        engine.counts["busy"] += 100
+
+    assert {story.play().reason for _ in range(8)} == {Reason.EFFECTIVE}
+
+
+def test_a_slow_second_tier_is_told_by_times_to_first_token() -> None:
+    story = _counting_moves()
+    story.spec = {"cache": {"l2": {"valkey": {"managed": {"memory": "1Gi"}}}}}
+    story.play(4)
+    for engine in story.engines:
+        engine.frozen = frozenset({"loading"})
+
+    _each(reload_seconds=0.01)(story)
+
+    assert rounds_until(story, {Reason.SLOWER_THAN_PREFILL}) <= MINUTE
+
+
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
 def test_slow_reloads_are_told_wherever_between_two_scrapes_they_begin(part: float) -> None:
     story = well()

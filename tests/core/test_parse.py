@@ -81,6 +81,17 @@ def test_what_a_verdict_needs_is_read_of_a_real_engine() -> None:
     assert (found.own_found, found.server_found) == (7264, 13312)
     assert (found.block_size, found.cache_dtype, found.queued) == ("32", "auto", 0)
     assert found.prompt_tokens == found.computed + found.engine_hits + found.server_hits
+    assert found.prefilled == found.computed
+    assert 0 < found.prefilling < found.busy
+
+
+def test_loads_are_read_as_the_connector_counts_them() -> None:
+    labels = '{engine="0",model_name="smol"}'
+    counted = f"vllm:llmcache_load_seconds_total{labels} 2.5\nvllm:llmcache_load_tokens_total{labels} 13312.0\n"
+
+    found = parsed(ENGINE_B + counted)
+
+    assert (found.loaded, found.loading) == (13312, 2.5)
 
 
 @pytest.mark.parametrize(("chunk", "short"), [(1, 0), (256, 0), (1024, 2), (2048, 20), (5001, 22), (100_000, 22)])

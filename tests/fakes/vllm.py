@@ -93,6 +93,12 @@ class Speeds:
     decode: float = 200.0
 
 
+async def _passed(seconds: float) -> float:
+    begun = time.monotonic()
+    await asyncio.sleep(seconds)
+    return time.monotonic() - begun
+
+
 @dataclass
 class Engine:
     """One engine and what it was asked.
@@ -126,6 +132,10 @@ class Engine:
     generated: int = 0
     ttft_sum: float = 0.0
     ttft_count: int = 0
+    loading: float = 0.0
+    loaded: int = 0
+    prefilling: float = 0.0
+    prefilled: int = 0
     started: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
@@ -150,7 +160,8 @@ class Engine:
                 external = max(0, held - local)
                 compute = tokens - local - external
                 factor = 10 if self.fault is Fault.SLOW else 1
-                await asyncio.sleep(factor * (compute / self.speeds.prefill + external / self.speeds.reload))
+                self.loading += await _passed(factor * external / self.speeds.reload)
+                self.prefilling += await _passed(factor * compute / self.speeds.prefill)
                 kv = self.shared.kv(chunks[0]) if self.shared and external else self.weights
                 self._cache.touch(blocks)
                 self._store(chunks, salt)
@@ -159,6 +170,7 @@ class Engine:
         if self.fault is not Fault.STUCK:
             for source, count in zip(self.sources, (compute, local, external), strict=True):
                 self.sources[source] += count
+        self.loaded, self.prefilled = self.loaded + external, self.prefilled + compute
         self.ttft_sum += time.monotonic() - begun
         self.ttft_count += 1
         return Prefilled(tokens, local + external, f"{text}|{self.weights}|{kv}|{self.accent}")
@@ -199,8 +211,11 @@ class Engine:
             f"vllm:external_prefix_cache_hits_total{{{label}}} {self.sources['external_kv_transfer']}",
             f"vllm:time_to_first_token_seconds_sum{{{label}}} {self.ttft_sum}",
             f"vllm:time_to_first_token_seconds_count{{{label}}} {self.ttft_count}",
-            f"vllm:request_prefill_time_seconds_sum{{{label}}} {self.ttft_sum}",
+            f"vllm:request_prefill_time_seconds_sum{{{label}}} {self.prefilling}",
             f"vllm:request_prefill_time_seconds_count{{{label}}} {self.ttft_count}",
+            f"vllm:request_prefill_kv_computed_tokens_sum{{{label}}} {self.prefilled}",
+            f"vllm:llmcache_load_seconds_total{{{label}}} {self.loading}",
+            f"vllm:llmcache_load_tokens_total{{{label}}} {self.loaded}",
             f'vllm:cache_config_info{{block_size="{BLOCK_TOKENS}",num_gpu_blocks="{blocks}"}} 1',
         ]
         for source, count in self.sources.items():

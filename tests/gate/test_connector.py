@@ -1,5 +1,6 @@
 """What the connector that the gate leaves for engines reports, with a stand-in for LMCache's, which engines have."""
 
+import functools
 import importlib.util
 import sys
 import threading
@@ -11,11 +12,19 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter
 
 from llmcache_runtime.gate import leave_connector
 
 VLLM = "vllm.distributed.kv_transfer.kv_connector.v1"
 Report = tuple[set[str] | None, set[str] | None]
+
+
+class Load:
+    """A load that is under way, or not any more."""
+
+    def __init__(self, *, done: bool) -> None:
+        self.query = lambda: done
 
 
 class Adapter:
@@ -24,7 +33,7 @@ class Adapter:
     instance_id = 4518353685943169707
 
     def __init__(self, loading: dict[str, bool]) -> None:
-        self.retrieve_futures = dict(loading)
+        self.retrieve_futures = {request: (Load(done=done), [0]) for request, done in loading.items()}
         self.pings = 0
         self.ill = threading.Event()
         self._health_event = SimpleNamespace(is_set=lambda: self.well, clear=self.ill.set)
@@ -43,15 +52,31 @@ class Adapter:
 class Upstream:
     """Reports as lmcache 0.5.6 does: who is over counts as stored, and who is loaded counts as loaded."""
 
+    shown: Any = None
+
     def __init__(self, vllm_config: Any, role: object, kv_cache_config: object = None) -> None:
+        self.looks_up = role == "scheduler"
         self.loading: dict[str, bool] = vllm_config.loading
         self.worker_adapter = Adapter(self.loading)
 
     def register_kv_caches(self, kv_caches: object) -> None:
         pass
 
-    def start_load_kv(self, forward_context: object) -> None:
-        pass
+    def start_load_kv(self, forward_context: dict[str, bool]) -> None:
+        self.loading |= forward_context
+        self.worker_adapter.retrieve_futures |= Adapter(forward_context).retrieve_futures
+
+    def _get_connector_metadata(self) -> Any:
+        op = SimpleNamespace(start=256, end=1024)
+        asked = [("RETRIEVE", "one"), ("STORE", "one"), ("RETRIEVE", "two")]
+        return SimpleNamespace(requests=[SimpleNamespace(direction=way, request_id=who, op=op) for way, who in asked])
+
+    def get_kv_connector_stats(self) -> Any:
+        return SimpleNamespace(data={"lookup_duration_seconds": [0.1]}) if self.looks_up else None
+
+    @classmethod
+    def build_prom_metrics(cls, *_: object) -> Any:
+        return cls.shown
 
     def wait_for_save(self) -> None:
         raise TimeoutError("PREPARE_STORE timed out")
@@ -67,6 +92,20 @@ class Upstream:
         for request in loaded:
             del self.loading[request], self.worker_adapter.retrieve_futures[request]
         return set(finished_req_ids), loaded
+
+
+@dataclass
+class BaseStats:
+    """vLLM's."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+class BaseMetrics:
+    """vLLM's."""
+
+    def __init__(self, *_: object) -> None:
+        pass
 
 
 class Scheduler:
@@ -103,6 +142,10 @@ def connector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     parent, module = ModuleType(VLLM), ModuleType(f"{VLLM}.lmcache_mp_connector")
     module.LMCacheMPConnector = Upstream  # type: ignore[attr-defined]
     parent.lmcache_mp_connector = module  # type: ignore[attr-defined]
+    metrics = ModuleType(f"{VLLM}.metrics")
+    metrics.KVConnectorStats = BaseStats  # type: ignore[attr-defined]
+    metrics.KVConnectorPromMetrics = BaseMetrics  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, metrics.__name__, metrics)
     names = VLLM.split(".")
     for length in range(1, len(names)):
         name = ".".join(names[:length])
@@ -185,7 +228,7 @@ def test_a_store_that_nobody_answers_ends_no_engine_and_counts_as_a_failed_ping(
 def test_a_load_in_time_is_no_failed_ping(connector: Any) -> None:
     worker = connector(config(extra={"lmcache.mp.mq_timeout": 30}), "worker")
 
-    worker.start_load_kv(None)
+    worker.start_load_kv({})
 
     assert worker.worker_adapter.well
 
@@ -236,3 +279,50 @@ def test_an_engine_that_its_server_does_not_know_is_registered_again(connector: 
     server.engines.clear()
 
     assert adapter.ill.wait(timeout=10)
+
+
+def test_loads_are_counted_once_nothing_is_loaded_any_more(connector: Any) -> None:
+    worker = connector(config(), "worker")
+    worker.start_load_kv({"one": False})
+    assert worker.get_kv_connector_stats() is None
+
+    worker.start_load_kv({"two": False})
+    worker.loading |= {"one": True, "two": True}
+    worker.get_finished(set())
+
+    ((seconds, tokens),) = worker.get_kv_connector_stats().data["loads"]
+    assert seconds > 0
+    assert tokens == 2 * 768
+    assert worker.get_kv_connector_stats() is None
+
+
+def test_a_load_that_is_over_at_once_is_counted_without_the_step_that_follows(connector: Any) -> None:
+    worker = connector(config(), "worker")
+
+    worker.start_load_kv({"one": True})
+
+    assert worker.get_kv_connector_stats().data["loads"][0][1] == 768
+
+
+def test_stats_of_workers_and_scheduler_are_put_together_and_shown(
+    connector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, scheduler = connector(config(), "worker"), connector(config(), "scheduler")
+    worker.start_load_kv({"one": True})
+    stats = worker.get_kv_connector_stats().aggregate(scheduler.get_kv_connector_stats())
+    theirs, registry = ModuleType("theirs"), CollectorRegistry()
+    seen: list[Any] = []
+    theirs.observe = lambda data, _: seen.append(data)  # type: ignore[attr-defined]
+    monkeypatch.setattr(Upstream, "shown", theirs)
+    kinds = {Counter: functools.partial(Counter, registry=registry)}
+
+    shown = connector.build_prom_metrics(None, kinds, ["engine"], {0: ["0"]})
+    shown.observe(connector.build_kv_connector_stats(stats.data).data)
+
+    assert registry.get_sample_value("vllm:llmcache_load_tokens_total", {"engine": "0"}) == 768
+    assert (registry.get_sample_value("vllm:llmcache_load_seconds_total", {"engine": "0"}) or 0) > 0
+    assert seen == [stats.data]
+    assert stats.reduce()["KV tokens loaded"] == 768
+    assert not stats.is_empty()
+    stats.reset()
+    assert stats.is_empty()

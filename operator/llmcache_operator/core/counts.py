@@ -20,6 +20,10 @@ class EngineCounts(NamedTuple):
     prompt_tokens: float = 0
     own_found: float = 0
     server_found: float = 0
+    prefilled: float = 0
+    prefilling: float = 0
+    loaded: float = 0
+    loading: float = 0
 
     @property
     def hits(self) -> float:

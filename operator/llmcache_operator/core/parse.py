@@ -20,6 +20,11 @@ WAITING = "vllm:num_requests_waiting"
 WAITING_WHY = "vllm:num_requests_waiting_by_reason"
 FIRST_TOKENS = "vllm:time_to_first_token_seconds_count"
 UNTIL_FIRST = "vllm:time_to_first_token_seconds_sum"
+PREFILLED = "vllm:request_prefill_kv_computed_tokens_sum"
+PREFILLING = "vllm:request_prefill_time_seconds_sum"
+LOADED = "vllm:llmcache_load_tokens_total"
+LOADING = "vllm:llmcache_load_seconds_total"
+"""The last two are of `llmcache_runtime/connector.py`."""
 PROMPTS = "vllm:request_prompt_tokens_count"
 PROMPT_LENGTHS = "vllm:request_prompt_tokens_bucket"
 LOOKUPS_BEGUN = "vllm:lmcache_mp_lookup_duration_seconds_count"
@@ -29,7 +34,7 @@ SERVER_FOUND = "vllm:external_prefix_cache_hits_total"
 CACHE_CONFIG = "vllm:cache_config_info"
 ENGINE_SERIES = (
     PROMPT_TOKENS, STARTED, RUNNING, WAITING, WAITING_WHY, FIRST_TOKENS, UNTIL_FIRST, PROMPTS, PROMPT_LENGTHS,
-    LOOKUPS_BEGUN, ALL_TOKENS, OWN_FOUND, SERVER_FOUND, CACHE_CONFIG,
+    LOOKUPS_BEGUN, ALL_TOKENS, OWN_FOUND, SERVER_FOUND, CACHE_CONFIG, PREFILLED, PREFILLING, LOADED, LOADING,
 )  # fmt: skip
 
 PROCESS_STARTED = "process_start_time_seconds"
@@ -76,17 +81,25 @@ def engine_sample(  # noqa: PLR0913 - what one scrape is made of
         started_at=min(starts) if starts else None,
         model_path=_model_path(models) if models is not None else None,
         served=maybe(found, FIRST_TOKENS) or 0,
-        busy=sum(value for _, value in found[UNTIL_FIRST]),
+        busy=_seconds(found, UNTIL_FIRST),
         ended=maybe(found, PROMPTS) or 0,
         short=_under(found, chunk),
         lookups=maybe(found, LOOKUPS_BEGUN),
         prompt_tokens=maybe(found, ALL_TOKENS) or 0,
         own_found=maybe(found, OWN_FOUND) or 0,
         server_found=maybe(found, SERVER_FOUND) or 0,
+        prefilled=maybe(found, PREFILLED) or 0,
+        prefilling=_seconds(found, PREFILLING),
+        loaded=maybe(found, LOADED) or 0,
+        loading=_seconds(found, LOADING),
         queued=maybe(found, WAITING_WHY, reason="capacity") or 0,
         block_size=config.get("block_size"),
         cache_dtype=config.get("cache_dtype"),
     )
+
+
+def _seconds(found: Found, name: str) -> float:
+    return sum(value for _, value in found[name])
 
 
 def _under(found: Found, chunk: int) -> int:

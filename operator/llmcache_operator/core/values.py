@@ -93,9 +93,11 @@ class EngineSample:
     and the fingerprint of the weights that are really loaded. `None` where it was not asked or known.
     `started_at` is when the counters began (their `_created` series), in seconds since the epoch.
     Tokens: `computed`, `engine_hits` and `server_hits` say where prompt tokens came from; vLLM counts `prompt_tokens`,
-    `own_found` and `server_found` a second time. Requests: `served` got their first token, after `busy` seconds
-    in all; `ended` are over, and `short` of them were certainly shorter than a chunk; `lookups` asked LMCache's
-    connector, None without one; `queued` wait for room now. `block_size` and `cache_dtype` are of its own cache.
+    `own_found` and `server_found` a second time. Requests: `served` got their first token, after `busy` seconds in
+    all; `ended` are over: `prefilled` tokens were computed for them in `prefilling` seconds, not counting what they
+    waited, and `short` of them were certainly shorter than a chunk; `lookups` asked LMCache's connector, None without
+    one; `queued` wait for room now. Our connector moved `loaded` tokens from the server, in `loading` seconds in which
+    there was anything to move. `block_size` and `cache_dtype` are of its own cache.
     """
 
     pod: str
@@ -116,6 +118,10 @@ class EngineSample:
     prompt_tokens: int = 0
     own_found: int = 0
     server_found: int = 0
+    prefilled: int = 0
+    prefilling: float = 0.0
+    loaded: int = 0
+    loading: float = 0.0
     queued: int = 0
     block_size: str | None = None
     cache_dtype: str | None = None
@@ -127,6 +133,7 @@ class EngineSample:
         return EngineCounts(
             self.computed, self.engine_hits, self.server_hits, self.served, self.busy,
             self.ended, self.short, self.lookups or 0, self.prompt_tokens, self.own_found, self.server_found,
+            self.prefilled, self.prefilling, self.loaded, self.loading,
         )  # fmt: skip
 
 

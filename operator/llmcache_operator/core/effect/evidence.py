@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from llmcache_operator.core.values import CacheSample, EngineSample, Json, Observed
     from llmcache_operator.core.window import Measurement
 
+NOTHING = 0.01
+"""Part of the prompt tokens below which a cache counts as giving nothing."""
+
 ENOUGH_REQUESTS = 6
 """Requests in a stretch of time before anything is concluded from it."""
 

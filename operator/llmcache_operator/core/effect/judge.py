@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.api.conditions import ConditionType, Reason
 from llmcache_operator.core.conditions import Verdict
-from llmcache_operator.core.effect import reach, state, traffic
+from llmcache_operator.core.effect import reach, slower, state, traffic
 from llmcache_operator.core.effect.evidence import ENOUGH_REQUESTS, Evidence, gather, step
 from llmcache_operator.core.effect.words import count, span
 
@@ -74,7 +74,7 @@ RULES: tuple[tuple[Reason, bool | None, Rule], ...] = (
     (Reason.COUNTERS_STUCK, False, traffic.counters_stuck),
     (Reason.TOO_SHORT_PROMPTS, False, traffic.too_short_prompts),
     (Reason.ROUTER_SCATTERS, False, traffic.router_scatters),
-    (Reason.SLOWER_THAN_PREFILL, False, traffic.slower_than_prefill),
+    (Reason.SLOWER_THAN_PREFILL, False, slower.slower_than_prefill),
     (Reason.EFFECTIVE, True, traffic.effective),
     (Reason.FITS_IN_ENGINE, True, traffic.fits_in_engine),
     (Reason.NO_REUSE, False, traffic.no_reuse),
@@ -85,7 +85,7 @@ RULES: tuple[tuple[Reason, bool | None, Rule], ...] = (
 WEAK = (Reason.NOT_SAMPLED_YET, Reason.IDLE, Reason.TOO_FEW_REQUESTS)
 """Verdicts for want of evidence. After a restart of the operator its memory is too short for them to end others."""
 
-FAR_SIGHTED: tuple[Rule, ...] = (traffic.slower_than_prefill, reach.engines_forgotten, reach.some_forgotten)
+FAR_SIGHTED: tuple[Rule, ...] = (slower.slower_than_prefill, reach.engines_forgotten, reach.some_forgotten)
 """Rules on three steps or pings or more: a second look would only see the same again."""
 
 _REASONS = {reason.value: reason for reason, *_ in RULES}

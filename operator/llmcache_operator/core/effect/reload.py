@@ -8,6 +8,9 @@ vLLM counts a load from a KV connector as waiting, so only the whole is of use. 
 room say nothing about costs and are left out. What a reload costs may change from one moment to the next, computing
 does not: so b may be fitted apart for lately and before, with all stretches telling a and c, but for those in which the
 change may fall.
+
+What moving KV from the server takes, engines count by themselves, too (`llmcache_runtime/connector.py`), and vLLM
+counts the time of prefills. That needs no fit; but it leaves out what a second tier takes to bring KV to the server.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from itertools import pairwise
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.growth import recent, restarted
+from llmcache_operator.core.counts import EngineCounts
+from llmcache_operator.core.growth import recent, restarted, steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +33,37 @@ LEAST_STRETCHES = 8
 LEAST_TOKENS = 1000.0
 
 Matrix = list[list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Seconds for a token, by the engines' own counts, and of how many. `part` of all time went into moving."""
+
+    compute: float
+    reload: float
+    computed: float
+    reloaded: float
+    part: float
+
+
+def rates(measurement: Measurement, since: float, lately: float) -> Rates | None:
+    """Return what computing a token took since a time, and moving one from the server since `lately`.
+
+    Prefills that run at once share an engine, so they count no more time than has passed. None where too little
+    happened.
+    """
+    computing = computed = loading = loaded = passed = 0.0
+    for samples in measurement.engines.values():
+        for seconds, grown in steps(samples, since):
+            counts = EngineCounts(*grown)
+            computing += min(counts.prefilling, seconds)
+            computed += counts.prefilled
+        for seconds, grown in steps(samples, lately):
+            counts = EngineCounts(*grown)
+            loading, loaded, passed = loading + counts.loading, loaded + counts.loaded, passed + seconds
+    if min(computed, loaded) < LEAST_TOKENS or not passed:
+        return None
+    return Rates(computing / computed, loading / loaded, computed, loaded, loading / passed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.api.conditions import Reason
 from llmcache_operator.api.router import Policy
-from llmcache_operator.core.effect.evidence import ENOUGH_REQUESTS, SAME_SCRAPE, part
-from llmcache_operator.core.effect.reload import costs
+from llmcache_operator.core.effect.evidence import ENOUGH_REQUESTS, NOTHING, SAME_SCRAPE, part
 from llmcache_operator.core.effect.words import count, percent, size, span
 from llmcache_operator.core.growth import restarted
 from llmcache_operator.core.quantity import GIBI
@@ -17,23 +16,12 @@ from llmcache_operator.core.sizing import SERVER_FILL, sizing
 
 if TYPE_CHECKING:
     from llmcache_operator.core.effect.evidence import Evidence, Traffic
-    from llmcache_operator.core.effect.reload import Costs
 
 STUCK_TOKENS = 1000
 STUCK_SHARE = 0.05
 
 SHORT_SHARE = 0.8
 WHOLE_CHUNKS = 0.5
-NOTHING = 0.01
-"""Part of the prompt tokens below which a cache counts as giving nothing."""
-
-RELOAD_STEPS = 3
-RELOAD_FACTOR_LATELY = 2.0
-RELOAD_FACTOR = 1.25
-MANY_STRETCHES = 16
-RELOAD_ERRORS = 4.0
-FEW_STRETCHES = 8
-"""With few stretches, an error is itself not well known: 9 of them are asked for with 7 stretches, 5 with 40."""
 
 SCATTERED_TOKENS = 0.1
 SCATTERED_HITS = 0.2
@@ -145,48 +133,6 @@ def _routers_stay(evidence: Evidence, seen: Traffic) -> bool:
         and not any(restarted(before, after) for before, after in pairwise(samples) if after.at > since)
         for samples in routers
     )
-
-
-def slower_than_prefill(evidence: Evidence) -> str | None:
-    """Tell if a token from the server surely takes longer than computing it: lately by far, or all along."""
-    if evidence.recent.server_share < NOTHING:
-        return None
-    lately = _costs_lately(evidence)
-    found = _if_slow(lately, RELOAD_FACTOR_LATELY) or _if_slow(
-        _costs_lately(evidence, gap=evidence.step), RELOAD_FACTOR_LATELY
-    )
-    if found is None and (lately is None or not _fast(lately)):
-        all_along = costs(evidence.measurement, evidence.at - evidence.window.seconds)
-        found = _if_slow(all_along, RELOAD_FACTOR) if all_along and all_along.stretches >= MANY_STRETCHES else None
-    if found is None and evidence.told is Reason.SLOWER_THAN_PREFILL and lately and not _fast(lately):
-        found = lately
-    if found is None:
-        return None
-    return (
-        f"1,000 tokens from the LMCache server take {1000 * found.reload:.2g} s of a request's time, computing them "
-        f"takes {1000 * max(found.compute, 0):.2g} s (from {count(found.reloaded)} and {count(found.computed)} tokens "
-        f"in {found.stretches} stretches between scrapes). Hits cost time. Put the server nearer (spec.cache.topology: "
-        "PerEngine), give it more CPU (spec.cache.cpu), or do without it for this model."
-    )
-
-
-def _costs_lately(evidence: Evidence, gap: float = 0.0) -> Costs | None:
-    """Return what it costs to reload in the last steps; with a gap of a step, in which that changed, left out."""
-    lately = evidence.at - (RELOAD_STEPS - 1) * evidence.step - SAME_SCRAPE
-    return costs(evidence.measurement, evidence.at - evidence.window.seconds, lately, gap)
-
-
-def _if_slow(found: Costs | None, factor: float) -> Costs | None:
-    return found if found and _slow(found, factor) else None
-
-
-def _slow(found: Costs, factor: float) -> bool:
-    errors = RELOAD_ERRORS * (1 + FEW_STRETCHES / found.spare)
-    return found.reload >= factor * found.compute > 0 and found.reload - found.compute >= errors * found.error
-
-
-def _fast(found: Costs) -> bool:
-    return found.reload < RELOAD_FACTOR * found.compute
 
 
 def evicting(evidence: Evidence) -> str | None:
