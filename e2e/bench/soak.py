@@ -35,8 +35,9 @@ PROMPT_BYTES = 23_000_000
 CLIENTS = 2
 # Memory that can't be reclaimed, from whichever version of cgroups there is; the page cache can.
 _MEMORY = (
-    "awk '/^total_rss /||/^total_shmem /||/^anon /||/^shmem /{sum += $2} END {print sum}' "
-    "/sys/fs/cgroup/memory/memory.stat /sys/fs/cgroup/memory.stat 2>/dev/null"
+    "old=/sys/fs/cgroup/memory/memory.stat; if test -e $old; "
+    "then awk '/^total_(rss|shmem) /{sum += $2} END {print sum}' $old; "
+    "else awk '/^(anon|shmem) /{sum += $2} END {print sum}' /sys/fs/cgroup/memory.stat; fi"
 )
 
 
@@ -145,7 +146,7 @@ def look(service: Service, watched: Watched) -> None:
                 watched.restarts[label] = one["restartCount"]
                 if "running" in one["state"] and one["name"] in limits:
                     used = service.kube.run("exec", name, "-c", one["name"], "--", "sh", "-c", _MEMORY).strip()
-                    share = float(used or 0) / to_bytes(limits[one["name"]])
+                    share = float(used) / to_bytes(limits[one["name"]])
                     watched.peaks[label] = max(share, watched.peaks.get(label, 0.0))
 
 
