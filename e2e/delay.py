@@ -1,6 +1,6 @@
-"""A TCP proxy that passes everything on later: `python delay.py PORT TARGET_PORT SECONDS`, and a line once it listens.
+"""A TCP proxy that passes on later what clients send: `python delay.py PORT TARGET_PORT SECONDS`.
 
-It runs in the network of a pod, where Linux could do it itself only with a module that not every kernel has (netem).
+It prints a line once it listens. It runs in the network of a pod, where Linux could do it itself only with a module that not every kernel has (netem).
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, se
     pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
     async def take() -> None:
-        piece = b"-"
-        while piece:
-            piece = await reader.read(_PIECE)
-            pieces.put_nowait((clock() + seconds, piece))
+        try:
+            while piece := await reader.read(_PIECE):
+                pieces.put_nowait((clock() + seconds, piece))
+        finally:
+            pieces.put_nowait((0.0, b""))
 
     taking = asyncio.ensure_future(take())
     try:
@@ -38,7 +39,7 @@ async def serve(port: int, target: int, seconds: float) -> None:
     """Listen for as long as the process lives."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), contextlib.closing(writer):
             there, back = await asyncio.open_connection("127.0.0.1", target)
             await asyncio.gather(pass_on(reader, back, seconds), pass_on(there, writer, 0.0))
 

@@ -97,14 +97,15 @@ def test_an_engine_is_registered_again_with_a_server_that_was_back_at_once(tiers
         send(tiers.kube.get("pod", one) or {}, "lmcache server", signal.SIGKILL)
     except LookupError as error:
         pytest.skip(str(error))
-    wait_until("the server is back", lambda: restarts(tiers, one)["cache-server"] and answers(tiers, one), seconds=120)
+    again = before | {"cache-server": before["cache-server"] + 1}
+    wait_until("the server is back", lambda: restarts(tiers, one) == again and answers(tiers, one), seconds=120)
     tiers.ask_engine(one, prompt())
     wait_until("the engine is registered", lambda: registered(tiers, one), seconds=60)
     stored = keys(tiers)
     first = tiers.ask_engine(one, prompt())
 
     await_stored(tiers, stored, first.tokens.total)
-    assert restarts(tiers, one) == before | {"cache-server": before["cache-server"] + 1}
+    assert restarts(tiers, one) == again
 
 
 def restarts(service: Service, pod: str) -> dict[str, int]:

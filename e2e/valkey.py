@@ -71,7 +71,9 @@ def _gone(service: Service) -> Iterator[None]:
         service.kube.run("annotate", "llmcs", service.name, f"{PAUSED}=true")
         service.wait("Paused", "True", seconds=60)
         service.kube.run("scale", "statefulset", valkey, "--replicas=0")
-        service.kube.run("delete", "pod", f"{valkey}-0", "--grace-period=0", "--force", "--ignore-not-found")
+        service.kube.run(
+            "delete", "pod", f"{valkey}-0", "--grace-period=0", "--force", "--wait=false", "--ignore-not-found"
+        )
         yield
     finally:
         service.kube.run("annotate", "llmcs", service.name, f"{PAUSED}-")

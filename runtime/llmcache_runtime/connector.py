@@ -23,7 +23,10 @@ It also counts what LMCache does not: how long loads take, as `vllm:llmcache_loa
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import logging
+import re
 import threading
 import time
 import urllib.request
@@ -34,6 +37,8 @@ from vllm.distributed.kv_transfer.kv_connector.v1 import lmcache_mp_connector as
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorPromMetrics, KVConnectorStats
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vllm.v1.outputs import KVConnectorOutput
     from vllm.v1.request import Request
 
@@ -43,7 +48,7 @@ STATUS_URL = "llmcache.status"
 """In `kv_connector_extra_config`: where the server's `/status` is, which lists the engines that it knows."""
 
 LOADS = "loads"
-_ASK_SECONDS = 3.0
+_ASK_SECONDS = 4.0
 _NEEDED = ("_ensure_heartbeat_started", "_heartbeat_stop_requested", "_health_event", "instance_id")
 _log = logging.getLogger("vllm.llmcache_connector")
 
@@ -60,52 +65,66 @@ class LMCacheMPConnector(upstream.LMCacheMPConnector):  # type: ignore[misc]  # 
         """In the scheduler: requests that are over, whose blocks it keeps until a report."""
         self._held: set[str] = set()
         """In a worker: requests whose stores have ended, and whose load has not."""
-        self._loads = Loads()
+        self._forgotten = threading.Event()
+        """In a worker: its server has started anew, and will never answer what the one before was asked."""
+        self._waits_for_loads = False
+        self._loads: list[tuple[float, int]] = []
+        """In a worker: seconds and tokens of loads that went well."""
 
     def register_kv_caches(self, kv_caches: Any) -> None:
         """Register, in a worker, and see to it that the server knows it from now on."""
         super().register_kv_caches(kv_caches)
+        # Elsewhere loads wait for what the device still computes, or go on beside it.
+        self._waits_for_loads = all(_on_cpu(cache) for cache in kv_caches.values())
         adapter = self.worker_adapter
         if not all(hasattr(adapter, name) for name in _NEEDED):
             _log.warning("this LMCache is built otherwise: engines may have to be restarted after its servers")
-            return
-        adapter._ensure_heartbeat_started()
-        if self._status_url:
-            threading.Thread(target=keep_known, args=(adapter, self._status_url), daemon=True).start()
+        elif self._status_url:
+            watch = threading.Thread(target=keep_known, args=(adapter, self._status_url, self._forgotten), daemon=True)
+            watch.start()
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         """Load, in a worker. A server that does not answer is left alone until it is well."""
-        began, before = time.monotonic(), self._loading()
+        began, before = time.monotonic(), set(self._loading())
         super().start_load_kv(forward_context, **kwargs)
-        self._loads.begun(began, self._moved(set(self._loading()) - set(before)))
-        if all(load.query() for load in self._loading().values()):
-            self._loads.ended()
-        self._judge(time.monotonic() - began)
+        loads = {request: load for request, load in self._loading().items() if request not in before}
+        seconds = time.monotonic() - began
+        if self._waits_for_loads and loads and all(map(_went_well, loads.values())):
+            self._loads.append((seconds, self._tokens(set(loads))))
+        self._judge(seconds, loads.values())
+
+    def wait_for_save(self) -> None:
+        """Store, in a worker; what can't be stored is computed again one day."""
+        began, stores = time.monotonic(), getattr(self.worker_adapter, "store_futures", {})
+        before = set(stores)
+        try:
+            super().wait_for_save()
+        except TimeoutError as error:
+            _log.warning("the LMCache server takes no KV: %s", error)
+            self._distrust()
+        else:
+            self._judge(time.monotonic() - began, [stores[request] for request in set(stores) - before])
+
+    def _judge(self, seconds: float, transfers: Iterable[Any]) -> None:
+        """Distrust a server that let a transfer run out of time; one that is only slow is well."""
+        if seconds >= self._patience and any(one.query() and not _went_well(one) for one in transfers):
+            self._distrust()
+
+    def _distrust(self) -> None:
+        """Take what happened for a failed ping: the next good one registers the engine again."""
+        if hasattr(self.worker_adapter, "_health_event"):
+            self.worker_adapter._health_event.clear()
 
     def _loading(self) -> dict[str, Any]:
         """Return the loads under way by request."""
         found = getattr(self.worker_adapter, "retrieve_futures", {})
         return {request: load for request, (load, *_) in found.items()}
 
-    def _moved(self, requests: set[str]) -> int:
-        """Return how many tokens are to be loaded for requests."""
-        asked = self._get_connector_metadata().requests if requests else ()
+    def _tokens(self, requests: set[str]) -> int:
+        """Return how many tokens were to be loaded for requests."""
+        asked = self._get_connector_metadata().requests
         ops = [one.op for one in asked if one.direction == "RETRIEVE" and one.request_id in requests]
         return sum(op.end - op.start for op in ops)
-
-    def wait_for_save(self) -> None:
-        """Store, in a worker; what can't be stored is computed again one day."""
-        began = time.monotonic()
-        try:
-            super().wait_for_save()
-        except TimeoutError as error:
-            _log.warning("the LMCache server takes no KV: %s", error)
-        self._judge(time.monotonic() - began)
-
-    def _judge(self, seconds: float) -> None:
-        """Take a transfer that ran out of time for a failed ping: the next good one registers the engine again."""
-        if seconds >= self._patience and hasattr(self.worker_adapter, "_health_event"):
-            self.worker_adapter._health_event.clear()
 
     def request_finished(self, request: Request, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
         """Take note of a request that is over, in the scheduler."""
@@ -125,17 +144,29 @@ class LMCacheMPConnector(upstream.LMCacheMPConnector):  # type: ignore[misc]  # 
     def get_finished(self, finished_req_ids: set[str]) -> tuple[Finished, Finished]:
         """Return, in a worker, the requests whose stores and whose loads have ended; stores not before loads."""
         loading = set(self._loading())
-        stored, loaded = super().get_finished(finished_req_ids)
-        if not self._loading():
-            self._loads.ended()
+        report = self._drained if self._forgotten.is_set() else super().get_finished
+        stored, loaded = report(finished_req_ids)
         ended = self._held | (stored or set())
         self._held = ended & loading - (loaded or set())
         return ended - self._held, loaded
 
+    def _drained(self, finished_req_ids: set[str]) -> tuple[Finished, Finished]:
+        """End all transfers as LMCache does with those to a server that is gone, though it may be back by now."""
+        self._forgotten.clear()
+        health = self.worker_adapter._health_event
+        well = health.is_set()
+        health.clear()
+        found: tuple[Finished, Finished] = super().get_finished(finished_req_ids)
+        if well:
+            health.set()
+        return found
+
     def get_kv_connector_stats(self) -> KVConnectorStats | None:
         """Return what was counted since the last time: LMCache's look-ups in the scheduler, loads in a worker."""
         theirs = super().get_kv_connector_stats()
-        data = {**(theirs.data if theirs else {}), **self._loads.taken()}
+        data = dict(theirs.data) if theirs else {}
+        if self._loads:
+            data[LOADS], self._loads = self._loads, []
         return Stats(data=data) if data else None
 
     @classmethod
@@ -149,32 +180,6 @@ class LMCacheMPConnector(upstream.LMCacheMPConnector):  # type: ignore[misc]  # 
         return Metrics(super().build_prom_metrics(*config), *config)
 
 
-class Loads:
-    """Seconds in which anything was loaded, and tokens, in a worker."""
-
-    def __init__(self) -> None:
-        self._since: float | None = None
-        self._tokens = 0
-        self._counted: list[list[float]] = []
-
-    def begun(self, now: float, tokens: int) -> None:
-        """Take note of loads that begin, beside others or not."""
-        if tokens:
-            self._since = now if self._since is None else self._since
-            self._tokens += tokens
-
-    def ended(self) -> None:
-        """Take note that nothing is being loaded any more."""
-        if self._since is not None:
-            self._counted.append([time.monotonic() - self._since, self._tokens])
-            self._since, self._tokens = None, 0
-
-    def taken(self) -> dict[str, list[list[float]]]:
-        """Return what ended since the last time, if anything."""
-        counted, self._counted = self._counted, []
-        return {LOADS: counted} if counted else {}
-
-
 class Stats(KVConnectorStats):  # type: ignore[misc]
     """Lists of what was observed, by what it is."""
 
@@ -186,10 +191,14 @@ class Stats(KVConnectorStats):  # type: ignore[misc]
 
     def reduce(self) -> dict[str, int | float]:
         """Return what the engine's log says."""
-        loads = self.data.get(LOADS, ())
-        seconds, tokens = sum(load[0] for load in loads), sum(load[1] for load in loads)
-        lookups = self.data.get("lookup_duration_seconds", ())
-        return {"LMCache look-ups": len(lookups), "KV load seconds": round(seconds, 3), "KV tokens loaded": tokens}
+        loads, lookups = self.data.get(LOADS, ()), self.data.get("lookup_duration_seconds", ())
+        mean = sum(lookups) / len(lookups) if lookups else 0
+        return {
+            "LMCache look-ups": len(lookups),
+            "of ms on average": round(1000 * mean, 3),
+            "KV tokens loaded": sum(tokens for _, tokens in loads),
+            "in seconds": round(sum(seconds for seconds, _ in loads), 3),
+        }
 
     def reset(self) -> None:
         """Forget all."""
@@ -223,19 +232,35 @@ class Metrics(KVConnectorPromMetrics):  # type: ignore[misc]
                 counter.inc(amount)
 
 
-def keep_known(adapter: Any, url: str) -> None:
-    """Ask the server, until the engine ends, whether it knows this worker; if not, let LMCache register it again.
+def keep_known(adapter: Any, url: str, forgotten: threading.Event) -> None:
+    """Ask the server, until the engine ends, whether it knows this worker; if not any more, have it registered again.
 
-    LMCache does so at the next good ping after a bad one. It is the heartbeat's part to find a server that is gone.
+    LMCache does so at the first good ping after a bad one. It is the heartbeat's part to find a server that is gone.
     """
+    known_once = False
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    number = re.compile(rb"\b%d\b" % adapter.instance_id)
     while not adapter._heartbeat_stop_requested():
+        well = adapter._health_event.is_set()
+        with contextlib.suppress(OSError, http.client.HTTPException), direct.open(url, timeout=_ASK_SECONDS) as answer:
+            known = bool(number.search(answer.read()))
+            known_once = known_once or known
+            # A server that never lists engines tells nothing; and one may have been registered while it was asked.
+            if known_once and not known and well and adapter._health_event.is_set():
+                _log.warning("the LMCache server at %s does not know this engine: it is registered again", url)
+                forgotten.set()
+                adapter._health_event.clear()
+                adapter._ensure_heartbeat_started()
         time.sleep(_ASK_SECONDS)
-        try:
-            with direct.open(url, timeout=_ASK_SECONDS) as answer:
-                known = str(adapter.instance_id).encode() in answer.read()
-        except OSError:
-            continue
-        if not known and adapter._health_event.is_set():
-            _log.warning("the LMCache server at %s does not know this engine: it is registered again", url)
-            adapter._health_event.clear()
+
+
+def _went_well(transfer: Any) -> bool:
+    """Whether a transfer is over and did what it was to do."""
+    try:
+        return transfer.query() and bool(transfer.result(timeout=0))
+    except Exception:  # noqa: BLE001 - whatever the server answered
+        return False
+
+
+def _on_cpu(cache: Any) -> bool:
+    return getattr(getattr(cache, "device", None), "type", "") == "cpu"

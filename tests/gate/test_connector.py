@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
@@ -20,11 +20,18 @@ VLLM = "vllm.distributed.kv_transfer.kv_connector.v1"
 Report = tuple[set[str] | None, set[str] | None]
 
 
-class Load:
-    """A load that is under way, or not any more."""
+class Transfer:
+    """One that is under way, or is over, well or not."""
 
-    def __init__(self, *, done: bool) -> None:
+    def __init__(self, *, done: bool, well: bool = True) -> None:
         self.query = lambda: done
+        self.well = well
+
+    def result(self, timeout: float) -> bool:
+        assert timeout == 0
+        if not self.well:
+            raise ValueError("no such engine")
+        return True
 
 
 class Adapter:
@@ -33,10 +40,11 @@ class Adapter:
     instance_id = 4518353685943169707
 
     def __init__(self, loading: dict[str, bool]) -> None:
-        self.retrieve_futures = {request: (Load(done=done), [0]) for request, done in loading.items()}
+        self.retrieve_futures = {request: (Transfer(done=done), [0]) for request, done in loading.items()}
+        self.store_futures: dict[str, Transfer] = {}
         self.pings = 0
         self.ill = threading.Event()
-        self._health_event = SimpleNamespace(is_set=lambda: self.well, clear=self.ill.set)
+        self._health_event = SimpleNamespace(is_set=lambda: self.well, clear=self.ill.set, set=self.ill.clear)
 
     @property
     def well(self) -> bool:
@@ -46,13 +54,17 @@ class Adapter:
         self.pings += 1
 
     def _heartbeat_stop_requested(self) -> bool:
-        return not self.well
+        return self.pings > 0
 
 
 class Upstream:
     """Reports as lmcache 0.5.6 does: who is over counts as stored, and who is loaded counts as loaded."""
 
     shown: Any = None
+    loads: ClassVar[dict[str, Transfer]] = {}
+    drained = 0
+    silent = False
+    takes = True
 
     def __init__(self, vllm_config: Any, role: object, kv_cache_config: object = None) -> None:
         self.looks_up = role == "scheduler"
@@ -65,6 +77,7 @@ class Upstream:
     def start_load_kv(self, forward_context: dict[str, bool]) -> None:
         self.loading |= forward_context
         self.worker_adapter.retrieve_futures |= Adapter(forward_context).retrieve_futures
+        self.worker_adapter.retrieve_futures |= {request: (load, [0]) for request, load in self.loads.items()}
 
     def _get_connector_metadata(self) -> Any:
         op = SimpleNamespace(start=256, end=1024)
@@ -79,7 +92,9 @@ class Upstream:
         return cls.shown
 
     def wait_for_save(self) -> None:
-        raise TimeoutError("PREPARE_STORE timed out")
+        if self.silent:
+            raise TimeoutError("PREPARE_STORE timed out")
+        self.worker_adapter.store_futures["one"] = Transfer(done=True, well=self.takes)
 
     def request_finished(self, request: Any, block_ids: list[int]) -> tuple[bool, None]:
         return True, None
@@ -88,6 +103,7 @@ class Upstream:
         connector_output.seen = True
 
     def get_finished(self, finished_req_ids: set[str]) -> Report:
+        self.drained += not self.worker_adapter.well
         loaded = {request for request, done in self.loading.items() if done}
         for request in loaded:
             del self.loading[request], self.worker_adapter.retrieve_futures[request]
@@ -201,34 +217,47 @@ def test_blocks_are_not_freed_while_they_are_still_written_to(connector: Any) ->
     assert worker.get_finished(set()) == (set(), set())
 
 
-def test_pings_begin_with_the_engine(connector: Any) -> None:
-    worker = connector(config(), "worker")
-
-    worker.register_kv_caches({})
-
-    assert worker.worker_adapter.pings == 1
-
-
 def test_an_lmcache_that_is_built_otherwise_is_left_as_it_is(connector: Any) -> None:
     worker = connector(config(), "worker")
     worker.worker_adapter = SimpleNamespace()
+
+    worker.silent = True
 
     worker.register_kv_caches({})
     worker.wait_for_save()
 
 
+OUT_OF_TIME, IN_TIME = {"lmcache.mp.mq_timeout": 0}, {"lmcache.mp.mq_timeout": 30}
+
+
 def test_a_store_that_nobody_answers_ends_no_engine_and_counts_as_a_failed_ping(connector: Any) -> None:
-    worker = connector(config(extra={"lmcache.mp.mq_timeout": 0}), "worker")
+    worker = connector(config(extra=IN_TIME), "worker")
+    worker.silent = True
 
     worker.wait_for_save()
 
     assert not worker.worker_adapter.well
 
 
-def test_a_load_in_time_is_no_failed_ping(connector: Any) -> None:
-    worker = connector(config(extra={"lmcache.mp.mq_timeout": 30}), "worker")
+@pytest.mark.parametrize(
+    ("extra", "takes", "well"), [(OUT_OF_TIME, False, False), (OUT_OF_TIME, True, True), (IN_TIME, False, True)]
+)
+def test_only_a_store_that_failed_for_want_of_time_counts_as_a_failed_ping(
+    connector: Any, extra: dict[str, Any], *, takes: bool, well: bool
+) -> None:
+    worker = connector(config(extra=extra), "worker")
+    worker.takes = takes
 
-    worker.start_load_kv({})
+    worker.wait_for_save()
+
+    assert worker.worker_adapter.well is well
+
+
+def test_a_load_that_is_only_slow_is_no_failed_ping(connector: Any) -> None:
+    worker = connector(config(extra=OUT_OF_TIME), "worker")
+    worker.register_kv_caches({})
+
+    worker.start_load_kv({"one": True})
 
     assert worker.worker_adapter.well
 
@@ -267,8 +296,8 @@ def server(monkeypatch: pytest.MonkeyPatch, connector: Any) -> Iterator[Server]:
         thread.join()
 
 
-def test_an_engine_that_its_server_does_not_know_is_registered_again(connector: Any, server: Server) -> None:
-    worker = connector(config(extra={"llmcache.status": server.url}), "worker")
+def test_an_engine_that_its_server_does_not_know_any_more_is_registered_again(connector: Any, server: Server) -> None:
+    worker = connector(config({"left": False}, extra={"llmcache.status": server.url}), "worker")
     adapter = worker.worker_adapter
     server.engines.append(adapter.instance_id)
     worker.register_kv_caches({})
@@ -277,37 +306,59 @@ def test_an_engine_that_its_server_does_not_know_is_registered_again(connector: 
     assert adapter.well
 
     server.engines.clear()
-
     assert adapter.ill.wait(timeout=10)
 
-
-def test_loads_are_counted_once_nothing_is_loaded_any_more(connector: Any) -> None:
-    worker = connector(config(), "worker")
-    worker.start_load_kv({"one": False})
-    assert worker.get_kv_connector_stats() is None
-
-    worker.start_load_kv({"two": False})
-    worker.loading |= {"one": True, "two": True}
+    # A good ping may come before the engine's next step: what the server was asked before it is over all the same.
+    adapter.ill.clear()
     worker.get_finished(set())
-
-    ((seconds, tokens),) = worker.get_kv_connector_stats().data["loads"]
-    assert seconds > 0
-    assert tokens == 2 * 768
-    assert worker.get_kv_connector_stats() is None
+    assert worker.drained == 1
+    worker.get_finished(set())
+    assert worker.drained == 1
 
 
-def test_a_load_that_is_over_at_once_is_counted_without_the_step_that_follows(connector: Any) -> None:
+def test_a_server_that_never_lists_engines_tells_nothing(connector: Any, server: Server) -> None:
+    worker = connector(config(extra={"llmcache.status": server.url}), "worker")
+    adapter = worker.worker_adapter
+    # A number that begins like it is another engine's.
+    server.engines.append(10 * adapter.instance_id)
+    worker.register_kv_caches({})
+    for _ in range(3):
+        assert server.asked.acquire(timeout=10)
+
+    assert adapter.well
+    adapter.pings = 1
+
+
+def test_loads_that_engines_wait_for_are_counted(connector: Any) -> None:
     worker = connector(config(), "worker")
+    worker.register_kv_caches({"layer": SimpleNamespace(device=SimpleNamespace(type="cpu"))})
 
     worker.start_load_kv({"one": True})
 
-    assert worker.get_kv_connector_stats().data["loads"][0][1] == 768
+    ((seconds, tokens),) = worker.get_kv_connector_stats().data["loads"]
+    assert seconds > 0
+    assert tokens == 768
+    assert worker.get_kv_connector_stats() is None
+
+
+def test_loads_that_fail_or_go_on_beside_the_engine_or_on_a_gpu_are_not_counted(connector: Any) -> None:
+    cpu, gpu = ({"layer": SimpleNamespace(device=SimpleNamespace(type=name))} for name in ("cpu", "cuda"))
+    failed, slow, good = Transfer(done=True, well=False), Transfer(done=False), Transfer(done=True)
+    for caches, load in ((cpu, failed), (cpu, slow), (gpu, good)):
+        worker = connector(config(), "worker")
+        worker.register_kv_caches(caches)
+        worker.loads = {"one": load}
+
+        worker.start_load_kv({"one": True})
+
+        assert worker.get_kv_connector_stats() is None
 
 
 def test_stats_of_workers_and_scheduler_are_put_together_and_shown(
     connector: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker, scheduler = connector(config(), "worker"), connector(config(), "scheduler")
+    worker.register_kv_caches({})
     worker.start_load_kv({"one": True})
     stats = worker.get_kv_connector_stats().aggregate(scheduler.get_kv_connector_stats())
     theirs, registry = ModuleType("theirs"), CollectorRegistry()

@@ -29,7 +29,11 @@ class NodeLocal:
             "metadata": target.metadata(Component.CACHE_SERVER),
             "spec": {
                 "selector": target.selector(Component.CACHE_SERVER),
-                "ports": [pods.service_port("mp", server.MP_PORT, "mp")],
+                "ports": [
+                    pods.service_port("mp", server.MP_PORT, "mp"),
+                    # Engines ask its status whether it knows them.
+                    pods.service_port("http", server.HTTP_PORT, "http"),
+                ],
                 "internalTrafficPolicy": "Local",
             },
         }

@@ -86,7 +86,7 @@ WEAK = (Reason.NOT_SAMPLED_YET, Reason.IDLE, Reason.TOO_FEW_REQUESTS)
 """Verdicts for want of evidence. After a restart of the operator its memory is too short for them to end others."""
 
 FAR_SIGHTED: tuple[Rule, ...] = (slower.slower_than_prefill, reach.engines_forgotten, reach.some_forgotten)
-"""Rules on three steps or pings or more: a second look would only see the same again."""
+"""Rules on several steps or pings: a second look would only see the same again."""
 
 _REASONS = {reason.value: reason for reason, *_ in RULES}
 

@@ -21,7 +21,7 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from llmcache_operator.core.counts import EngineCounts
-from llmcache_operator.core.growth import recent, restarted, steps
+from llmcache_operator.core.growth import recent, restarted, steps, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,21 +49,26 @@ class Rates:
 def rates(measurement: Measurement, since: float, lately: float) -> Rates | None:
     """Return what computing a token took since a time, and moving one from the server since `lately`.
 
-    Prefills that run at once share an engine, so they count no more time than has passed. None where too little
-    happened.
+    Prefills that run at once share an engine, so they count no more time than has passed and no load took. vLLM adds a
+    prefill up when its request ends. None where too little happened.
     """
-    computing = computed = loading = loaded = passed = 0.0
+    computing = computed = 0.0
+    late, passed = EngineCounts(), 0.0
     for samples in measurement.engines.values():
-        for seconds, grown in steps(samples, since):
-            counts = EngineCounts(*grown)
-            computing += min(counts.prefilling, seconds)
-            computed += counts.prefilled
-        for seconds, grown in steps(samples, lately):
-            counts = EngineCounts(*grown)
-            loading, loaded, passed = loading + counts.loading, loaded + counts.loaded, passed + seconds
-    if min(computed, loaded) < LEAST_TOKENS or not passed:
+        all_along, seconds = _summed(samples, since)
+        computing += min(all_along.prefilling, max(0.0, seconds - all_along.loading))
+        computed += all_along.prefilled
+        newest, seconds = _summed(samples, lately)
+        late, passed = EngineCounts(*total((late, newest))), passed + seconds
+    if min(computed, late.loaded) < LEAST_TOKENS or not passed:
         return None
-    return Rates(computing / computed, loading / loaded, computed, loaded, loading / passed)
+    return Rates(computing / computed, late.loading / late.loaded, computed, late.loaded, late.loading / passed)
+
+
+def _summed(samples: Sequence[EngineSample], since: float) -> tuple[EngineCounts, float]:
+    """Return what counters grew by since a time, and the seconds that it took."""
+    found = list(steps(samples, since))
+    return EngineCounts(*total(grown for _, grown in found)), sum(seconds for seconds, _ in found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,10 @@ HITS_COST_TIME = (
 
 
 def slower_than_prefill(evidence: Evidence) -> str | None:
-    """Tell if a token from the server surely takes longer than computing it: lately by far, or all along."""
+    """Tell if a token from the server takes longer than computing it: by what engines counted, or how requests waited.
+
+    Once told, it stays until it is less than 1.25 times as long (RELOAD_FACTOR).
+    """
     if evidence.recent.server_share < NOTHING:
         return None
     moving = _rates_lately(evidence)
