@@ -31,7 +31,7 @@ NAME = "rollouts"
 START_SECONDS, EVENT_SECONDS = 900.0, 600.0
 COUNT, AT_ONCE, TOKENS = 1000, 16, 24
 WHOLE = "whole"
-"""All tokens came, then the end. An engine that aborts a request ends its stream in good form, but for another reason."""
+"""All tokens came, then the end. An engine that aborts a request ends its stream in good form, too, only sooner."""
 
 
 def main() -> None:
