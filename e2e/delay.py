@@ -1,7 +1,7 @@
 """A TCP proxy that passes on later what clients send: `python delay.py PORT TARGET_PORT SECONDS`.
 
-It prints a line once it listens. It runs in the network of a pod, where Linux could do it itself only with a module that
-not every kernel has (netem).
+It prints a line once it listens. It runs in the network of a pod, where Linux could do it itself only with a module
+that not every kernel has (netem).
 """
 
 from __future__ import annotations
