@@ -82,13 +82,15 @@ def run(kube: Kube, seconds: float) -> Watched:
         clients = [threading.Thread(target=send, args=(service, turns, stop, watched)) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            look(service, watched)
-            time.sleep(10)
-        stop.set()
-        for client in clients:
-            client.join()
+        try:
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                look(service, watched)
+                time.sleep(10)
+        finally:
+            stop.set()
+            for client in clients:
+                client.join()
         tell(service, watched)
     finally:
         kube.run("delete", "llmcs", NAME, "--ignore-not-found")
