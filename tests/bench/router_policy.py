@@ -23,6 +23,9 @@ SESSION = replace(QA, session=True)
 ROOMY, TIGHT = Machine(cache=60_000), Machine(cache=30_000)
 SHARED = replace(TIGHT, shared=2_000_000)
 DOCUMENTS = Load(users=32, conversations=6, rounds=2, history=6000, documents=40)
+LONG = Load(users=24, conversations=2, rounds=10, history=20_000, think=10.0)
+"""The sizes of production-stack's own run (benchmarks/multi-round-qa/run.sh); users and pace are ours."""
+LONG_SHARED = Machine(cache=120_000, shared=4_000_000, reload=8000 / 0.15)
 
 Make = Callable[[], Fleet]
 
@@ -94,12 +97,18 @@ RATIOS = (0.1, 0.35, 0.8)
 
 
 def pricing() -> list[Case]:
-    """What pricing the shared tier changes, over load and over what a reload costs."""
+    """What pricing the shared tier changes, over load and over what a reload costs.
+
+    The row `endless` is a bound: engines that forget nothing, so that no policy could find more in them.
+    """
     short = replace(QA, conversations=3)
     points = [(f"{users} users", replace(short, users=users), SHARED) for users in USERS]
     points += [(f"ratio {r}", short, replace(SHARED, reload=SHARED.prefill / r)) for r in RATIOS]
-    points += [("documents", DOCUMENTS, SHARED)]
-    return [Case(n, c, make, load, m, price=price) for n, (make, price) in PRICING.items() for c, load, m in points]
+    points += [(f"documents, {users} users", replace(DOCUMENTS, users=users), SHARED) for users in (32, 64)]
+    points += [("long", LONG, LONG_SHARED)]
+    points += [("96 users, beside", replace(short, users=96), replace(SHARED, beside=True))]
+    cases = [Case(n, c, make, load, m, price=price) for n, (make, price) in PRICING.items() for c, load, m in points]
+    return cases + [Case("endless", c, PrefixAware, load, replace(m, cache=10**7)) for c, load, m in points]
 
 
 def ideal() -> Figure:
@@ -138,9 +147,17 @@ def table(figures: Iterable[Figure], title: str) -> Table:
 def gains(figures: Iterable[Figure]) -> Table:
     """Show what pricing the shared tier gains in mean time to first token, at each point."""
     found = {(f.row, f.column): f for f in figures}
-    shown = Table("", *PRICING, "gain over blind", "over dear", title="pricing the shared tier: mean TTFT ms, tight")
+    shown = Table(
+        "",
+        *PRICING,
+        "endless caches",
+        "gain over blind",
+        "over dear",
+        title="pricing the shared tier: mean TTFT ms, tight",
+    )
     for column in dict.fromkeys(column for _, column in found):
         blind, dear, priced = (found[row, column] for row in PRICING)
-        cells = [f"{f.ttft:.0f} ±{f.ttft_spread:.0f}" for f in (blind, dear, priced)]
+        measured = (blind, dear, priced, found["endless", column])
+        cells = [f"{f.ttft:.0f} ±{f.ttft_spread:.0f}" for f in measured]
         shown.add_row(column, *cells, *(f"{100 * (1 - priced.ttft / other.ttft):+.0f} %" for other in (blind, dear)))
     return shown

@@ -51,7 +51,13 @@ class Load:
 
 @dataclass(frozen=True)
 class Machine:
-    """What an engine is: sizes in tokens, speeds in tokens a second."""
+    """What an engine is: sizes in tokens, speeds in tokens a second.
+
+    beside: reloads go on beside prefills, one after another, as with LMCache's `lmcache_driven` transfers: vLLM's
+    scheduler parks the request (WAITING_FOR_REMOTE_KVS) and prefills others. Without it a reload holds prefills up, as
+    with `engine_driven` ones, whose worker copies KV in the engine's step (lmcache 0.5.6,
+    `multiprocess/transfer_context/worker_transfer.py`, `submit_retrieve`).
+    """
 
     engines: int = 4
     cache: int = 60_000
@@ -59,6 +65,7 @@ class Machine:
     prefill: float = 8000.0
     reload: float = 24000.0
     decode: float = 50.0
+    beside: bool = False
 
 
 @dataclass
@@ -114,8 +121,28 @@ def chain(text: bytes, tokens: int) -> list[int]:
 class SimulatedEngine:
     cache: Lru
     busy: bool = False
+    loaded_at: float = 0.0
     queue: deque[Callable[[], None]] = field(default_factory=deque)
     seen: Observation = field(default_factory=lambda: Observation(0.0, 0.0, 0.0, 0.0))
+
+    def submit(self, job: Callable[[], None], *, first: bool = False) -> None:
+        """Do a job that takes the engine's time, now or in its turn."""
+        if not self.busy:
+            job()
+        elif first:
+            self.queue.appendleft(job)
+        else:
+            self.queue.append(job)
+
+    def next(self) -> None:
+        """Take the next job, if there is one."""
+        if self.queue:
+            self.queue.popleft()()
+
+    def load(self, seconds: float, now: float) -> float:
+        """Load from the shared tier, after what is being loaded; tell in how many seconds that will be done."""
+        self.loaded_at = max(self.loaded_at, now) + seconds
+        return self.loaded_at - now
 
     def did(self, tiers: TierTokens, wait: float) -> None:
         """Move the counters that a router reads."""
@@ -260,13 +287,21 @@ class Simulation:
         machine, load = self._machine, self._load
 
         def prefill() -> None:
-            engine.busy = True
-            held = engine.cache.matched(blocks) * BLOCK
-            shared = max(0, self._shared.matched(chunks) * CHUNK - held)
-            tiers = TierTokens(held, shared, len(turn.text) // TOKEN_BYTES - held - shared)
+            tiers = self._find(engine, blocks, chunks, len(turn.text) // TOKEN_BYTES)
             self.result.served.append(tiers)
             self.result.expected.append(pick.tiers)
-            work = tiers.compute / machine.prefill + shared / machine.reload
+            loading = tiers.shared / machine.reload
+            if machine.beside and loading:
+                self._at(
+                    engine.load(loading, self._now), partial(engine.submit, partial(compute, tiers, 0.0), first=True)
+                )
+                engine.next()
+            else:
+                compute(tiers, loading)
+
+        def compute(tiers: TierTokens, loading: float) -> None:
+            engine.busy = True
+            work = loading + tiers.compute / machine.prefill
             self.result.busy += work
             self._at(work, partial(first, tiers))
 
@@ -277,8 +312,7 @@ class Simulation:
             engine.did(tiers, self._now - asked)
             policy.on_first_token(ticket, self._now)
             engine.busy = False
-            if engine.queue:
-                engine.queue.popleft()()
+            engine.next()
             self._at(load.answer / machine.decode, end)
 
         def end() -> None:
@@ -286,7 +320,9 @@ class Simulation:
             engine.cache.touch(chain(turn.whole, BLOCK))
             self._at(self._rng.expovariate(1 / load.think), then)
 
-        if engine.busy:
-            engine.queue.append(prefill)
-        else:
-            prefill()
+        engine.submit(prefill)
+
+    def _find(self, engine: SimulatedEngine, blocks: list[int], chunks: list[int], tokens: int) -> TierTokens:
+        held = engine.cache.matched(blocks) * BLOCK
+        shared = max(0, self._shared.matched(chunks) * CHUNK - held)
+        return TierTokens(held, shared, tokens - held - shared)

@@ -69,3 +69,12 @@ def test_a_shared_tier_serves_what_engines_had_to_forget() -> None:
 
     assert shared.percent("compute") < 0.6 * run(PrefixAware, TIGHT).percent("compute")
     assert shared.ttft < run(PrefixAware, TIGHT).ttft
+
+
+def test_what_is_loaded_beside_prefills_holds_nobody_up() -> None:
+    busy = replace(LOAD, users=96, conversations=2)
+    machine = Machine(cache=30_000, shared=2_000_000)
+    beside = run(PrefixAware, replace(machine, beside=True), load=busy)
+
+    assert beside.percent("shared") > 30
+    assert beside.ttft < run(PrefixAware, machine, load=busy).ttft
