@@ -52,7 +52,7 @@ def test_prefills_that_share_an_engine_count_no_more_time_than_there_was_beside_
     assert found.compute == pytest.approx(10 / 1000)
 
 
-@pytest.mark.parametrize("less", [{"prefilled": 100}, {"loaded": 400}])
+@pytest.mark.parametrize("less", [{"prefilled": 100}, {"loaded": 200}])
 def test_little_says_nothing(less: dict[str, float]) -> None:
     assert measured(*[STEADY] * 8) is not None
     assert measured(*[STEADY | less] * 8) is None

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from e2e.causes.real.live import Live
 
 EFFECTIVE = "CacheEffective"
-RATE = "10mbit"
-"""Of the cache server's network: some 600 tokens a second of a model whose tokens have 2 KiB of KV."""
+RATE = "3mbit"
+"""Of the cache server's network: some 180 tokens a second of a model whose tokens have 2 KiB of KV."""
 MANY_SESSIONS, LONG_PAUSE = 24, 55.0
 """More short conversations than engines hold, and so few requests that none waits for the loads of others."""
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 LEAST_STRETCHES = 8
 LEAST_TOKENS = 1000.0
+LEAST_MOVED = 500.0
 
 Matrix = list[list[float]]
 
@@ -60,7 +61,7 @@ def rates(measurement: Measurement, since: float, lately: float) -> Rates | None
         computed += all_along.prefilled
         newest, seconds = _summed(samples, lately)
         late, passed = EngineCounts(*total((late, newest))), passed + seconds
-    if min(computed, late.loaded) < LEAST_TOKENS or not passed:
+    if computed < LEAST_TOKENS or late.loaded < LEAST_MOVED or not passed:
         return None
     return Rates(computing / computed, late.loading / late.loaded, computed, late.loaded, late.loading / passed)
 
