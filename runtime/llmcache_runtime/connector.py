@@ -89,7 +89,7 @@ class LMCacheMPConnector(upstream.LMCacheMPConnector):  # type: ignore[misc]  # 
         super().start_load_kv(forward_context, **kwargs)
         loads = {request: load for request, load in self._loading().items() if request not in before}
         seconds = time.monotonic() - began
-        if self._waits_for_loads and loads and all(map(_went_well, loads.values())):
+        if self._waits_for_loads and loads and seconds < self._patience and all(map(_went_well, loads.values())):
             self._loads.append((seconds, self._tokens(set(loads))))
         self._judge(seconds, loads.values())
 

@@ -341,11 +341,11 @@ def test_loads_that_engines_wait_for_are_counted(connector: Any) -> None:
     assert worker.get_kv_connector_stats() is None
 
 
-def test_loads_that_fail_or_go_on_beside_the_engine_or_on_a_gpu_are_not_counted(connector: Any) -> None:
+def test_loads_that_failed_or_that_engines_do_not_wait_for_are_not_counted(connector: Any) -> None:
     cpu, gpu = ({"layer": SimpleNamespace(device=SimpleNamespace(type=name))} for name in ("cpu", "cuda"))
     failed, slow, good = Transfer(done=True, well=False), Transfer(done=False), Transfer(done=True)
-    for caches, load in ((cpu, failed), (cpu, slow), (gpu, good)):
-        worker = connector(config(), "worker")
+    for caches, load, extra in ((cpu, failed, {}), (cpu, slow, {}), (gpu, good, {}), (cpu, good, OUT_OF_TIME)):
+        worker = connector(config(extra=extra), "worker")
         worker.register_kv_caches(caches)
         worker.loads = {"one": load}
 
