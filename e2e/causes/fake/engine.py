@@ -87,10 +87,15 @@ class Engine:
             sources = self._take(text, salt)
             with metrics.fetching.track_inprogress():
                 await asyncio.sleep(sources[2] / self.speeds.reload)
+            loaded = time.monotonic()
             await asyncio.sleep(sources[0] / self.speeds.prefill)
-        seconds = time.monotonic() - begun
-        for family in (metrics.prefill, metrics.first_token):
-            family.observe(seconds)
+        now = time.monotonic()
+        metrics.first_token.observe(now - begun)
+        # vLLM counts a load from a KV connector as waiting.
+        metrics.prefill.observe(now - loaded)
+        if sources[2]:
+            metrics.load_seconds.inc(loaded - begun)
+            metrics.load_tokens.inc(sources[2])
         self._count(sources)
         return Answer(sources, self._top(text, wrong=self.wrong_kv and sources[2] > 0))
 

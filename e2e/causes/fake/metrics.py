@@ -40,6 +40,8 @@ class EngineMetrics:
         self.computed_tokens = self._histogram("request_prefill_kv_computed_tokens", TOKENS)
         self.first_token = self._histogram("time_to_first_token_seconds", FIRST_TOKEN)
         self.prefill = self._histogram("request_prefill_time_seconds", SECONDS)
+        self.load_seconds = self._counter("llmcache_load_seconds")
+        self.load_tokens = self._counter("llmcache_load_tokens")
         self.look_ups = self._histogram("lmcache_mp_lookup_duration_seconds", LOOK_UP)
         config = {
             "engine": "0",
