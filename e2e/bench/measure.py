@@ -43,16 +43,21 @@ def prompt(words: int = 1560) -> str:
     return f"{uuid.uuid4()}: " + " ".join(f"there were {number} small boats," for number in range(words // 2))
 
 
-def ask(service: Service, engine: str, text: str) -> Asked:
-    """Ask one engine directly, by the address of its pod."""
+def first_token(service: Service, engine: str, text: str) -> float:
+    """Ask one engine directly, by the address of its pod, for one token; return the seconds that it took."""
     pod = service.kube.get("pod", engine)
     assert pod is not None
     url = f"http://{pod['status']['podIP']}:{counters.ENGINE_PORT}/v1/completions"
     body = {"model": service.name, "prompt": text, "max_tokens": 1, "temperature": 0}
-    before, spent = counters.read(service.kube, engine), cpu_seconds(service)
     begin = time.monotonic()
     httpx.post(url, json=body, timeout=_ASK_SECONDS, trust_env=False).raise_for_status()
-    seconds = time.monotonic() - begin
+    return time.monotonic() - begin
+
+
+def ask(service: Service, engine: str, text: str) -> Asked:
+    """Ask one engine, and tell where its tokens came from and what it cost."""
+    before, spent = counters.read(service.kube, engine), cpu_seconds(service)
+    seconds = first_token(service, engine, text)
     return Asked(seconds, cpu_seconds(service) - spent, counters.read(service.kube, engine) - before)
 
 
