@@ -115,7 +115,7 @@ causes: $(STAMP) ## Inject every known cause of silent zero hits and write opera
 bench-tiers: $(STAMP) ## Where KV comes from and how fast: table and picture, about 15 minutes (CLUSTER=dev)
 	@$(PY) -m e2e.bench.tiers --name $(CLUSTER) --out operator/docs/img/tiers.json
 
-bench-faults: $(STAMP) ## What faults of Valkey cost beside an engine without any cache, about 12 minutes (CLUSTER=dev)
+bench-faults: $(STAMP) ## What faults of Valkey cost: first tokens before and during each, about 9 minutes (CLUSTER=dev)
 	@$(PY) -m e2e.bench.faults --name $(CLUSTER)
 
 bench-rollouts: $(STAMP) ## Streams lost while routers and engines are replaced, and when there are fewer, about 6 minutes (CLUSTER=dev)
