@@ -125,5 +125,5 @@ FAULTS = {
         ),
     ),
     "is slow": Fault("L2Slow", _slow),
-    "is gone": Fault("L2Unreachable", _gone),
+    "is gone": Fault("Progressing", _gone),
 }

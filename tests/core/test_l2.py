@@ -176,6 +176,15 @@ def test_a_valkey_that_does_not_come_up_is_the_news_and_its_cause_is_told() -> N
     assert calm.reason is Reason.PROGRESSING
 
 
+def test_a_valkey_that_lets_nobody_in_is_told_as_that_though_its_own_probes_fail_for_it_too() -> None:
+    seen = Measurement().with_l2(L2Sample(NOW, "AuthenticationFailed", "WRONGPASS"), "a")
+
+    found = verdict(target(cache={"l2": MANAGED}), seen, store=Rollout(1, 0, settled=False))
+
+    assert found is not None
+    assert found.reason is Reason.L2_AUTHENTICATION_FAILED
+
+
 @pytest.mark.parametrize(
     ("state", "reason"),
     {

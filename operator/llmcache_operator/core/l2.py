@@ -29,6 +29,8 @@ _TROUBLE = {
     "Refusing": (Reason.L2_REFUSING, "Its own words say why"),
 }
 
+_REACHED = {reason for reason, _ in _TROUBLE.values()} - {Reason.L2_UNREACHABLE}
+
 
 def l2_sample(at: float, text: str) -> L2Sample:
     """Return what a guard answers at /state. Raises ValueError when it can't be read."""
@@ -42,15 +44,16 @@ def l2_sample(at: float, text: str) -> L2Sample:
 def l2_verdict(target: Target, parts: Parts, store: Rollout, measurement: Measurement, now: float) -> Verdict | None:
     """Return how the Valkey of a service is, or None where it has none.
 
-    `store` is how far the service's own Valkey has come: while it comes up, that is the news. Else the worst that a
-    guard tells counts.
+    `store` is how far the service's own Valkey has come: while it comes up, that is the news, unless a guard has reached
+    it and tells why it is of no use, which also keeps it from being ready. Else the worst that a guard tells counts.
     """
     l2 = target.spec.cache.l2
     if l2 is None or l2.valkey is None:
         return None
-    if target.managed_valkey and not store.complete:
+    told = _told(target, measurement, now)
+    if target.managed_valkey and not store.complete and told.reason not in _REACHED:
         return _coming(parts)
-    return _told(target, measurement, now)
+    return told
 
 
 def _coming(parts: Parts) -> Verdict:
