@@ -44,8 +44,8 @@ def l2_sample(at: float, text: str) -> L2Sample:
 def l2_verdict(target: Target, parts: Parts, store: Rollout, measurement: Measurement, now: float) -> Verdict | None:
     """Return how the Valkey of a service is, or None where it has none.
 
-    `store` is how far the service's own Valkey has come: while it comes up, that is the news, unless a guard has reached
-    it and tells why it is of no use, which also keeps it from being ready. Else the worst that a guard tells counts.
+    `store` is how far the service's own Valkey has come: while it comes up, that is the news, unless a guard has
+    reached it and tells why it is of no use, which may keep it from being ready. Else the worst that a guard tells.
     """
     l2 = target.spec.cache.l2
     if l2 is None or l2.valkey is None:
