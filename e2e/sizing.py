@@ -90,7 +90,7 @@ def table(spec: ServiceSpec, sizes: Sizing) -> Table:
         f"all tokens / {sizes.servers} servers / {float(SERVER_FILL):.0%}, at which it evicts",
         in_gib(sizes.server_bytes),
     )
-    made.add_row("its container's limit", "10 % and 1 GiB more", in_gib(memory_limit(sizes.server_bytes)))
+    made.add_row("its container's request", "10 % and 1 GiB more", in_gib(memory_limit(sizes.server_bytes)))
     if sizes.valkey_bytes:
         made.add_row("Valkey's maxmemory", f"all tokens / {float(VALKEY_FILL):.0%}", in_gib(sizes.valkey_bytes))
         limit = valkey_limit(sizes.valkey_bytes, persistent=False)

@@ -50,15 +50,32 @@ def option(component: Component, name: str, **spec: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("memory", "size", "limit"),
-    [("4Gi", "4", "5530Mi"), ("512Mi", "0.5", "1588Mi"), ("930Gi", "930", "1Ti"), ("1G", "0.9313225746", "2074Mi")],
+    ("memory", "size", "asked", "limit"),
+    [
+        ("4Gi", "4", "5530Mi", "9626Mi"),
+        ("512Mi", "0.5", "1588Mi", "3636Mi"),
+        ("930Gi", "930", "1Ti", "1954Gi"),
+        ("1G", "0.9313225746", "2074Mi", "4122Mi"),
+    ],
 )
-def test_the_cache_servers_limit_follows_from_its_memory(memory: str, size: str, limit: str) -> None:
+def test_a_cache_servers_memory_follows_from_what_it_holds(memory: str, size: str, asked: str, limit: str) -> None:
     resources = main_container(planned(cache={"memory": memory}), Component.CACHE_SERVER)["resources"]
 
     assert option(Component.CACHE_SERVER, "--l1-size-gb", cache={"memory": memory}) == size
+    assert resources["requests"]["memory"] == asked
     assert resources["limits"] == {"memory": limit}
-    assert resources["requests"]["memory"] == limit
+
+
+def test_a_server_beside_its_engine_has_nothing_on_its_way_over_a_network() -> None:
+    (server,) = (
+        one
+        for one in find(planned(cache={"topology": "PerEngine"}), "Deployment", Component.ENGINE)["spec"]["template"][
+            "spec"
+        ]["initContainers"]
+        if one["name"] == "cache-server"
+    )
+
+    assert server["resources"]["limits"]["memory"] == server["resources"]["requests"]["memory"]
 
 
 def test_engines_see_the_model_at_a_path_that_carries_its_identity() -> None:

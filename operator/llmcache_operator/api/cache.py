@@ -79,7 +79,8 @@ class CacheSpec(Model):
                 )
             ),
             description=(
-                "Memory for cached KV in each LMCache server. Its memory limit follows from it: 10 % and 1Gi more. "
+                "Memory for cached KV in each LMCache server. What it asks for follows from it: 10 % and 1Gi more. "
+                "Its limit is the same, but with topology Shared as much again, 2Gi at least, for KV on its way. "
                 "Default: 4Gi, unless capacity says how much."
             ),
         ),

@@ -30,6 +30,15 @@ def memory_limit(cache_memory: int) -> int:
     return cache_memory + cache_memory // 10 + GIBI
 
 
+def on_its_way(cache_memory: int) -> int:
+    """Return the bytes beside, at most, for KV on its way over TCP: as much as is held, and 2 GiB at least.
+
+    Measured: lmcache 0.5.6 copies what one look-up finds several times over, as Python objects. 160 MB of it ended a
+    server that had 0.5 GiB to spare.
+    """
+    return max(cache_memory, 2 * GIBI)
+
+
 def arguments(target: Target, *, host: str, more: tuple[str, ...] = ()) -> list[str]:
     """Return the arguments of `lmcache server`, whose MP port is bound to `host`.
 
@@ -47,9 +56,14 @@ def arguments(target: Target, *, host: str, more: tuple[str, ...] = ()) -> list[
     ]
 
 
-def container(target: Target, args: list[str], *, http: str, tmp: str, mounts: tuple[Json, ...] = ()) -> Json:
-    """Return the container. `http` names its HTTP port, `tmp` the volume that it may write to."""
-    memory = in_mebi(memory_limit(sizing(target.spec).server_bytes))
+def container(  # noqa: PLR0913 - what differs between topologies
+    target: Target, args: list[str], *, http: str, tmp: str, mounts: tuple[Json, ...] = (), more_memory: int = 0
+) -> Json:
+    """Return the container. `http` names its HTTP port, `tmp` the volume that it may write to.
+
+    It may use `more_memory` bytes than are kept free for it.
+    """
+    memory = memory_limit(sizing(target.spec).server_bytes)
     own = {
         "HOME": "/tmp",  # noqa: S108 - an emptyDir of this pod
         "USER": "llmcache",
@@ -67,7 +81,10 @@ def container(target: Target, args: list[str], *, http: str, tmp: str, mounts: t
         "args": args,
         "env": [*pods.environment(own, target.spec.cache.env), *behind.env],
         "ports": [pods.port(http, HTTP_PORT)],
-        "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}},
+        "resources": {
+            "requests": {"cpu": cpu, "memory": in_mebi(memory)},
+            "limits": {"memory": in_mebi(memory + more_memory)},
+        },
         "securityContext": pods.container_security(read_only_root=True),
         "startupProbe": pods.http_probe("/healthcheck", http, period=1, failures=300),
         "livenessProbe": pods.http_probe("/healthcheck", http, period=10, failures=6, timeout=10),
@@ -77,13 +94,20 @@ def container(target: Target, args: list[str], *, http: str, tmp: str, mounts: t
 
 
 def own_pod(
-    target: Target, *, more: tuple[str, ...], env: tuple[Json, ...] = (), placement: Json | None = None
+    target: Target,
+    *,
+    more: tuple[str, ...],
+    env: tuple[Json, ...] = (),
+    placement: Json | None = None,
+    more_memory: int = 0,
 ) -> Json:
     """Return the template of pods that hold nothing but a server, which engines reach by a Service.
 
-    `more` are arguments, `env` variables of the container, `placement` parts of the pod's spec.
+    `more` are arguments, `env` variables of the container, `placement` parts of the pod's spec, `more_memory` bytes
+    that it may use beside what is kept free for it.
     """
-    made = container(target, arguments(target, host=ANY_ADDRESS, more=more), http="http", tmp="tmp")
+    args = arguments(target, host=ANY_ADDRESS, more=more)
+    made = container(target, args, http="http", tmp="tmp", more_memory=more_memory)
     made["ports"].insert(0, pods.port("mp", MP_PORT))
     made["env"] += env
     made["readinessProbe"] = pods.http_probe("/healthcheck", "http", period=2, failures=3)

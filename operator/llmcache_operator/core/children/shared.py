@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.core.children import pods, server
 from llmcache_operator.core.children.parts import EngineParts
+from llmcache_operator.core.sizing import sizing
 from llmcache_operator.core.target import Component, Target
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Shared:
 
 def _stateful_set(target: Target) -> Json:
     # Transfer mode `auto`, because the default hangs CPU engines at start-up.
-    template = server.own_pod(target, more=("--supported-transfer-mode", "auto"))
+    room = server.on_its_way(sizing(target.spec).server_bytes)
+    template = server.own_pod(target, more=("--supported-transfer-mode", "auto"), more_memory=room)
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
