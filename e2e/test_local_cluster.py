@@ -132,7 +132,7 @@ def test_a_service_is_reached_by_name_from_pods_and_by_address_from_the_host(t1:
 
     assert resolved
     # A connection that begins before kube-proxy knows of the Service is not answered: a new one is.
-    fetch = 'for _ in 1 2 3 4; do wget -T 4 -qO- "$0" && exit; done; exit 1'
+    fetch = 'for _ in 1 2 3 4; do timeout 4 wget -qO- "$0" && exit; done; exit 1'
     assert in_pod(t1, namespace, "web", "sh", "-c", fetch, f"http://{address}/") == "hello\n"
     assert run(["curl", "-sS", "--noproxy", "*", "--max-time", "10", f"http://{address}/"]) == "hello\n"
 
