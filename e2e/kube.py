@@ -47,11 +47,15 @@ class Kube:
         items: list[Json] = json.loads(self.run("get", kind, "-l", selector, "-o", "json"))["items"]
         return items
 
-    def pods(self, service: str, component: str) -> list[Json]:
-        """Return the pods of one component of an LLMCacheService that are not going away, by name."""
+    def pods(self, service: str, component: str, *, leaving: bool = False) -> list[Json]:
+        """Return the pods of one component of an LLMCacheService by name; those that are going away, too, if asked."""
         selector = f"llmcache.dev/service={service},app.kubernetes.io/component={component}"
-        pods = [pod for pod in self.items("pods", selector) if "deletionTimestamp" not in pod["metadata"]]
+        pods = [pod for pod in self.items("pods", selector) if leaving or "deletionTimestamp" not in pod["metadata"]]
         return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+
+    def is_ready(self, pod: str) -> bool:
+        """Whether a pod is there and ready."""
+        return condition(self.get("pod", pod), "Ready").get("status") == "True"
 
     def raw(self, pod: str, port: int, path: str) -> str:
         """GET a path of a pod through the API server."""

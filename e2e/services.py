@@ -10,6 +10,7 @@ import httpx
 
 from e2e import counters
 from e2e.kube import condition, wait_until
+from llmcache_operator.api.service import PAUSED_ANNOTATION
 
 if TYPE_CHECKING:
     from e2e.counters import Tokens
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 420.0
 TINY = "pvc://models/tiny"
+SMOL = "pvc://models/smollm2-135m"
 
 
 def manifest(name: str, **parts: Any) -> Json:
@@ -97,6 +99,15 @@ class Service:
         except TimeoutError as error:
             text = json.dumps(self.status().get("conditions", []), indent=1)
             raise TimeoutError(f"llmcs/{self.name}: {error}; its conditions: {text}") from error
+
+    def pause(self) -> None:
+        """Let the operator leave the children as they are."""
+        self.kube.run("annotate", "llmcs", self.name, f"{PAUSED_ANNOTATION}=true")
+        self.wait("Paused", "True", seconds=60)
+
+    def go_on(self) -> None:
+        """Let the operator put right what was changed."""
+        self.kube.run("annotate", "llmcs", self.name, f"{PAUSED_ANNOTATION}-")
 
     def engines(self) -> list[str]:
         """Return the names of its engine pods."""

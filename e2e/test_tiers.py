@@ -11,9 +11,10 @@ import pytest
 
 from e2e.causes.real.node import send
 from e2e.cluster.errors import ClusterError
-from e2e.kube import condition, wait_until
+from e2e.kube import wait_until
 from e2e.services import READY_SECONDS, Service, manifest
 from e2e.valkey import CHUNK, FAULTS, await_stored, keys
+from llmcache_operator.core.children.server import HTTP_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,9 +100,13 @@ def test_an_engine_is_registered_again_with_a_server_that_was_back_at_once(tiers
     except LookupError as error:
         pytest.skip(str(error))
     again = before | {"cache-server": before["cache-server"] + 1}
-    wait_until("the server is back", lambda: restarts(tiers, one) == again and answers(tiers, one), seconds=120)
+
+    def is_back() -> bool:
+        return restarts(tiers, one) == again and listed(tiers, one) is not None
+
+    wait_until("the server is back", is_back, seconds=120)
     tiers.ask_engine(one, prompt())
-    wait_until("the engine is registered", lambda: registered(tiers, one), seconds=60)
+    wait_until("the engine is registered", lambda: listed(tiers, one), seconds=60)
     stored = keys(tiers)
 
     def stores() -> bool:
@@ -119,17 +124,14 @@ def restarts(service: Service, pod: str) -> dict[str, int]:
     return {one["name"]: one["restartCount"] for one in status["initContainerStatuses"] + status["containerStatuses"]}
 
 
-def answers(service: Service, pod: str) -> bool:
-    """Whether the LMCache server beside an engine gives its status."""
+def listed(service: Service, pod: str) -> list[int] | None:
+    """Return the engines that the LMCache server beside one knows; None where it does not answer."""
     try:
-        return bool(service.kube.raw(pod, 8080, "/status"))
+        text = service.kube.raw(pod, HTTP_PORT, "/status")
     except ClusterError:
-        return False
-
-
-def registered(service: Service, pod: str) -> bool:
-    """Whether it knows its engine."""
-    return bool(json.loads(service.kube.raw(pod, 8080, "/status"))["registered_non_cuda_instance_ids"])
+        return None
+    found: list[int] = json.loads(text)["registered_non_cuda_instance_ids"]
+    return found
 
 
 def test_prefixes_outlive_every_engine_and_server(tiers: Service) -> None:
@@ -141,8 +143,7 @@ def test_prefixes_outlive_every_engine_and_server(tiers: Service) -> None:
 
     def back() -> list[str] | None:
         engines = [name for name in tiers.engines() if name not in old]
-        ready = [condition(tiers.kube.get("pod", name), "Ready").get("status") == "True" for name in engines]
-        return engines if len(engines) == 2 and all(ready) else None
+        return engines if len(engines) == 2 and all(map(tiers.kube.is_ready, engines)) else None
 
     engines = wait_until("two new engines", back, seconds=READY_SECONDS)
     again = tiers.ask_engine(engines[1], text)

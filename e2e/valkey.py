@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from e2e.causes.real.node import in_network, processes
 from e2e.cluster.errors import ClusterError
-from e2e.kube import condition, wait_until
+from e2e.kube import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # Debian's Redis in the place of Valkey; the password is in the container's environment.
 CLI = "redis-cli"
 CHUNK = 256
-PAUSED = "llmcache.dev/paused"
 _DELAY = Path(__file__).with_name("delay.py")
 _PORT, _DELAY_PORT, _DELAY_SECONDS = 6379, 16379, 0.1
 
@@ -68,21 +67,15 @@ def _gone(service: Service) -> Iterator[None]:
     """Nobody starts it again while the operator leaves the service as it is."""
     valkey = f"{service.name}-valkey"
     try:
-        service.kube.run("annotate", "llmcs", service.name, f"{PAUSED}=true")
-        service.wait("Paused", "True", seconds=60)
+        service.pause()
         service.kube.run("scale", "statefulset", valkey, "--replicas=0")
         service.kube.run(
             "delete", "pod", f"{valkey}-0", "--grace-period=0", "--force", "--wait=false", "--ignore-not-found"
         )
         yield
     finally:
-        service.kube.run("annotate", "llmcs", service.name, f"{PAUSED}-")
-        wait_until("Valkey is back", lambda: _runs(service), seconds=120)
-
-
-def _runs(service: Service) -> bool:
-    pod = service.kube.get("pod", f"{service.name}-valkey-0")
-    return condition(pod, "Ready").get("status") == "True"
+        service.go_on()
+        wait_until("Valkey is back", lambda: service.kube.is_ready(f"{valkey}-0"), seconds=120)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from e2e.bench.measure import ask, first_token, prompt
 from e2e.bench.trickle import Trickle
 from e2e.cluster.console import console, step
 from e2e.cluster.errors import ClusterError
-from e2e.services import Service, manifest
+from e2e.services import SMOL, Service, manifest
 from e2e.stand import bring_up
 from e2e.valkey import CHUNK, FAULTS, await_stored, keys
 from llmcache_operator.core.exposition import series, total
@@ -95,7 +95,7 @@ def service_manifest() -> Json:
     """Return two engines with SmolLM2, a server beside each and a Valkey behind them."""
     return manifest(
         NAME,
-        model={"uri": "pvc://models/smollm2-135m", "revision": "1"},
+        model={"uri": SMOL, "revision": "1"},
         engine={"replicas": 2, "kvCacheMemory": "192Mi"},
         cache={"topology": "PerEngine", "memory": "1Gi", "l2": {"valkey": {"managed": {"memory": "512Mi"}}}},
     )

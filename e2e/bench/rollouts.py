@@ -95,8 +95,7 @@ def fewer(service: Service) -> None:
 
 def names(service: Service, component: str) -> set[str]:
     """Return the pods of a component, those that are on their way out included."""
-    selector = f"llmcache.dev/service={service.name},app.kubernetes.io/component={component}"
-    return {pod["metadata"]["name"] for pod in service.kube.items("pods", selector)}
+    return {pod["metadata"]["name"] for pod in service.kube.pods(service.name, component, leaving=True)}
 
 
 EVENTS: dict[str, Callable[[Service], None]] = {

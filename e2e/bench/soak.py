@@ -16,7 +16,7 @@ from rich.table import Table
 from e2e.bench.measure import prompt
 from e2e.cluster.console import console
 from e2e.cluster.errors import ClusterError
-from e2e.services import Service, manifest
+from e2e.services import SMOL, Service, manifest
 from e2e.stand import bring_up
 from llmcache_operator.core.quantity import to_bytes
 from llmcache_operator.core.sizing import SERVER_FILL
@@ -101,7 +101,7 @@ def service_manifest() -> Json:
     """Return two engines with small caches, a server beside each and a small Valkey."""
     return manifest(
         NAME,
-        model={"uri": "pvc://models/smollm2-135m", "revision": "1"},
+        model={"uri": SMOL, "revision": "1"},
         engine={"replicas": 2, "maxModelLen": 2048, "kvCacheMemory": "128Mi"},
         cache={
             "topology": "PerEngine",

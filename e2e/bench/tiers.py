@@ -22,7 +22,7 @@ from e2e.bench.trickle import Trickle
 from e2e.cluster.console import console, step
 from e2e.cluster.errors import ClusterError
 from e2e.kube import condition, wait_until
-from e2e.services import Service, manifest
+from e2e.services import SMOL, Service, manifest
 from e2e.stand import bring_up
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def service_manifest() -> Json:
     """Return two engines with SmolLM2 whose own caches hold little more than one prompt."""
     return manifest(
         NAME,
-        model={"uri": "pvc://models/smollm2-135m", "revision": "1"},
+        model={"uri": SMOL, "revision": "1"},
         engine={"replicas": 2, "maxModelLen": 8192, "kvCacheMemory": "192Mi"},
         cache={"memory": MEMORY, "selfTest": "Disabled"},
     )

@@ -12,11 +12,12 @@ being written to. Here the second report is left out, and one of stores waits un
 A server that starts anew knows no engine, and does not answer those that it does not know: the next store waits for
 `lmcache.mp.mq_timeout`, and ends the engine where KV lies in shared memory. LMCache registers again after a ping that
 failed, but it sends the first ping with the first store, and later ones every 10 s, each with 10 s of patience: a
-server that is back by then was never gone. Here pings begin with the engine, the server is asked every few seconds
-whether it knows the engine, and a store that is not answered counts as a failed ping.
+server that is back by then was never gone. Here the server is asked every few seconds whether it knows the engine; a
+"no", or a transfer that failed because it ran out of time, counts as a failed ping.
 
-It also counts what LMCache does not: how long loads take, as `vllm:llmcache_load_seconds_total` and
-`vllm:llmcache_load_tokens_total` among the engine's metrics (vLLM's way for connectors: `KVConnectorStats`).
+It also counts what LMCache does not: how long loads take where engines wait for them, on CPUs, as
+`vllm:llmcache_load_seconds_total` and `vllm:llmcache_load_tokens_total` among the engine's metrics (vLLM's way for
+connectors: `KVConnectorStats`).
 """
 
 # ruff: noqa: SLF001 - LMCache's adapter has no other way in.

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 NAME = "causes"
 STRAY = f"{NAME}-engine-stray"
-PAUSED = "llmcache.dev/paused"
 START_SECONDS, READY_SECONDS = 900.0, 300.0
 SESSIONS, PAUSE = 8, 5.0
 MEMORY = "160Mi"
@@ -106,12 +105,11 @@ class Live:
 
     def pause(self) -> None:
         """Let the operator leave the children as they are."""
-        self.kube.run("annotate", "llmcs", self.name, f"{PAUSED}=true")
-        wait_until("Paused", lambda: self.conditions().get("Paused"), seconds=30, every=0.2)
+        Service(self.kube, self.name).pause()
 
     def go_on(self) -> None:
         """Let the operator put right what was changed."""
-        self.kube.run("annotate", "llmcs", self.name, f"{PAUSED}-")
+        Service(self.kube, self.name).go_on()
 
     def edit(self, kind: str, name: str, patch: Json) -> None:
         """Merge a change into a child, as a person would."""
@@ -119,11 +117,7 @@ class Live:
 
     def wait_for_pod(self, name: str) -> None:
         """Wait until a pod answers."""
-
-        def ready() -> bool:
-            return condition(self.kube.get("pod", name), "Ready").get("status") == "True"
-
-        wait_until(f"pod {name} is ready", ready, seconds=READY_SECONDS)
+        wait_until(f"pod {name} is ready", lambda: self.kube.is_ready(name), seconds=READY_SECONDS)
 
     def restart_engine(self) -> None:
         """Let the container of one engine start again, and wait until it answers."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmcache_operator.core.children import pods, server
+from llmcache_operator.core.children import server
 from llmcache_operator.core.children.parts import EngineParts
 from llmcache_operator.core.target import Component, Target
 
@@ -29,11 +29,7 @@ class NodeLocal:
             "metadata": target.metadata(Component.CACHE_SERVER),
             "spec": {
                 "selector": target.selector(Component.CACHE_SERVER),
-                "ports": [
-                    pods.service_port("mp", server.MP_PORT, "mp"),
-                    # Engines ask its status whether it knows them.
-                    pods.service_port("http", server.HTTP_PORT, "http"),
-                ],
+                "ports": server.service_ports(),
                 "internalTrafficPolicy": "Local",
             },
         }

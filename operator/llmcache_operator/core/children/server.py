@@ -22,6 +22,11 @@ SILENCE_SECONDS = 30
 """After which a server forgets an engine that does not ping it: LMCache's least, three pings (lmcache 0.5.6)."""
 
 
+def service_ports() -> list[Json]:
+    """Return the ports of a Service of servers: engines also ask over HTTP whether they are known."""
+    return [pods.service_port("mp", MP_PORT, "mp"), pods.service_port("http", HTTP_PORT, "http")]
+
+
 def memory_limit(cache_memory: int) -> int:
     """Return the memory limit, in bytes, of a server that holds `cache_memory` bytes of KV.
 

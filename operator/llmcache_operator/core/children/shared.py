@@ -18,8 +18,8 @@ class Shared:
 
     def children(self, target: Target) -> tuple[Json, ...]:
         """Return the headless Service and the StatefulSet."""
-        ports = [pods.service_port("mp", server.MP_PORT, "mp"), pods.service_port("http", server.HTTP_PORT, "http")]
-        return (pods.headless_service(target, Component.CACHE_SERVER, ports), _stateful_set(target))
+        service = pods.headless_service(target, Component.CACHE_SERVER, server.service_ports())
+        return (service, _stateful_set(target))
 
     def engine_parts(self, target: Target) -> EngineParts:
         """Return that engines copy KV themselves, over TCP, to the Service's name; they are in its namespace.

@@ -53,17 +53,16 @@ def rates(measurement: Measurement, since: float, lately: float) -> Rates | None
     Prefills that run at once share an engine, so they count no more time than has passed and no load took. vLLM adds a
     prefill up when its request ends. None where too little happened.
     """
-    computing = computed = 0.0
-    late, passed = EngineCounts(), 0.0
+    computing = computed = loading = loaded = passed = 0.0
     for samples in measurement.engines.values():
         all_along, seconds = _summed(samples, since)
         computing += min(all_along.prefilling, max(0.0, seconds - all_along.loading))
         computed += all_along.prefilled
         newest, seconds = _summed(samples, lately)
-        late, passed = EngineCounts(*total((late, newest))), passed + seconds
-    if computed < LEAST_TOKENS or late.loaded < LEAST_MOVED or not passed:
+        loading, loaded, passed = loading + newest.loading, loaded + newest.loaded, passed + seconds
+    if computed < LEAST_TOKENS or loaded < LEAST_MOVED or not passed:
         return None
-    return Rates(computing / computed, late.loading / late.loaded, computed, late.loaded, late.loading / passed)
+    return Rates(computing / computed, loading / loaded, computed, loaded, loading / passed)
 
 
 def _summed(samples: Sequence[EngineSample], since: float) -> tuple[EngineCounts, float]:

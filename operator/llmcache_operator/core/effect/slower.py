@@ -54,9 +54,14 @@ def slower_than_prefill(evidence: Evidence) -> str | None:
     )
 
 
+def _lately(evidence: Evidence, steps: int) -> float:
+    """Return since when the last so many steps are."""
+    return evidence.at - (steps - 1) * evidence.step - SAME_SCRAPE
+
+
 def _rates_lately(evidence: Evidence) -> Rates | None:
-    lately = evidence.at - (MOVE_STEPS - 1) * evidence.step - SAME_SCRAPE
-    return rates(evidence.measurement, evidence.at - evidence.window.seconds, lately)
+    since = evidence.at - evidence.window.seconds
+    return rates(evidence.measurement, since, _lately(evidence, MOVE_STEPS))
 
 
 def _slow_to_move(evidence: Evidence, found: Rates) -> bool:
@@ -80,8 +85,8 @@ def _waited_for(evidence: Evidence) -> Costs | None:
 
 def _costs_lately(evidence: Evidence, gap: float = 0.0) -> Costs | None:
     """Return what it costs to reload in the last steps; with a gap of a step, in which that changed, left out."""
-    lately = evidence.at - (RELOAD_STEPS - 1) * evidence.step - SAME_SCRAPE
-    return costs(evidence.measurement, evidence.at - evidence.window.seconds, lately, gap)
+    since = evidence.at - evidence.window.seconds
+    return costs(evidence.measurement, since, _lately(evidence, RELOAD_STEPS), gap)
 
 
 def _if_slow(found: Costs | None, factor: float) -> Costs | None:
