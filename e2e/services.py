@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 READY_SECONDS = 420.0
 TINY = "pvc://models/tiny"
 SMOL = "pvc://models/smollm2-135m"
+ROUNDING = 0.05
+"""Log probabilities of bfloat16 logits: a prefix from a cache is multiplied in other shapes than a computed one."""
 
 
 def manifest(name: str, **parts: Any) -> Json:
@@ -55,6 +57,12 @@ class Answer:
 
     top: dict[str, float]
     tokens: Tokens
+
+    def is_like(self, other: Answer) -> bool:
+        """Whether the first tokens are the same but for rounding, which may swap the last with the next."""
+        shared = self.top.keys() & other.top.keys()
+        near = all(abs(self.top[token] - other.top[token]) <= ROUNDING for token in shared)
+        return near and len(shared) >= len(self.top) - 1
 
 
 @dataclass(frozen=True)

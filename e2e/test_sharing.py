@@ -63,8 +63,27 @@ def counted(chat: Service) -> Tokens:
 
 
 def empty_window(chat: Service) -> None:
-    """Wait until earlier traffic has left the operator's window: without traffic the status shows no rate."""
+    """Wait until all earlier traffic has left the operator's window: without traffic the status shows no rate.
+
+    A prompt that is asked twice comes first, for before its hits are seen, a status without a rate may only be old.
+    """
+    engine, _ = chat.engines()
+    prompt = fresh_prompt(100)
+    for _ in range(2):
+        chat.ask_engine(engine, prompt)
+    caught_up(chat, counted(chat))
     wait_until("the window is empty", lambda: "hitRatePercent" not in chat.status()["cache"], seconds=150)
+
+
+def caught_up(chat: Service, tokens: Tokens) -> Json:
+    """Wait until the status knows of all hits that the engines have counted, and return its part about the cache."""
+
+    def told() -> Json | None:
+        cache: Json = chat.status().get("cache", {})
+        return cache if cache.get("tokensReused") == tokens.engine + tokens.server else None
+
+    cache: Json = wait_until("status.cache caught up with the counters", told, seconds=60, every=0.5)
+    return cache
 
 
 def test_engine_b_takes_from_lmcache_what_engine_a_computed(chat: Service) -> None:
@@ -119,11 +138,7 @@ def test_status_shows_the_tiers_that_the_engines_counted(chat: Service) -> None:
     after = counted(chat)
     moved = after - before
 
-    def caught_up() -> Json | None:
-        cache: Json = chat.status().get("cache", {})
-        return cache if cache.get("tokensReused") == after.engine + after.server else None
-
-    cache = wait_until("status.cache caught up with the counters", caught_up, seconds=60, every=0.5)
+    cache = caught_up(chat, after)
     assert moved.server > 0
     assert abs(cache["tiers"]["engine"] - 100 * moved.engine / moved.total) <= 2
     assert abs(cache["tiers"]["server"] - 100 * moved.server / moved.total) <= 2

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmcache_operator.core.effect.reload import costs
 from llmcache_operator.core.effect.saved import saved
 from llmcache_operator.core.values import EngineSample
-from llmcache_operator.core.window import Measurement
+from llmcache_operator.core.window import Measurement, OwnRequest, Tokens
 
 
 def sample(at: float, computed: int, own: int, server: int, busy: float, *, served: int = 0) -> EngineSample:
@@ -51,6 +51,13 @@ def test_tokens_are_those_of_the_lives_and_seconds_need_work_in_the_window() -> 
     assert saved(measured(sample(100.0, 500, 2000, 1000, 5.0)), 50.0) == {"promptTokens": 3000}
     idle = measured(sample(100.0, 500, 2000, 1000, 5.0), sample(115.0, 500, 2000, 1000, 5.0))
     assert saved(idle, 50.0) == {"promptTokens": 3000}
+
+
+def test_a_self_test_alone_is_nothing_to_estimate_from() -> None:
+    found = measured(sample(100.0, 500, 2000, 1000, 5.0), sample(115.0, 756, 2256, 1000, 6.0))
+
+    assert saved(found.with_own(OwnRequest("u", 105.0, 106.0, Tokens(256, 256, 0))), 50.0) == {"promptTokens": 3256}
+    assert "engineSeconds" in saved(found, 50.0)
 
 
 def test_tokens_from_the_server_save_no_time_as_long_as_their_cost_is_not_known() -> None:

@@ -23,6 +23,7 @@ def saved(measurement: Measurement, since: float) -> Json:
 
     where no engine counts more time than has passed, however many requests it works on at once, and r is what a token
     from the server costs against a computed one, as measured by `costs`: 1, so that it saves nothing, where unknown.
+    After a self-test alone there is nothing to estimate from.
     """
     latest = measurement.latest(measurement.engines.keys())
     own, fetched = (sum(s.engine_hits for s in latest), sum(s.server_hits for s in latest))
@@ -36,7 +37,8 @@ def saved(measurement: Measurement, since: float) -> Json:
             counts = EngineCounts(*grown)
             time += min(counts.busy, seconds)
             work += counts.computed + ratio * counts.server_hits
-    if time and work:
+    asked = any(counts.total for counts in measurement.by_engine(since).values())
+    if asked and time and work:
         found["engineSeconds"] = max(0, round(time / work * (own + (1 - ratio) * fetched)))
     return found
 
