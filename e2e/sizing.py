@@ -15,7 +15,7 @@ from rich.table import Table
 from llmcache_operator.api.spec import ServiceSpec
 from llmcache_operator.core.children.server import memory_limit
 from llmcache_operator.core.children.valkey import memory_limit as valkey_limit
-from llmcache_operator.core.sizing import SERVER_FILL, VALKEY_FILL, in_gib, problem, sizing, tokens_wanted
+from llmcache_operator.core.sizing import VALKEY_FILL, in_gib, problem, sizing, tokens_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ def table(spec: ServiceSpec, sizes: Sizing) -> Table:
     made.add_row("all tokens", f"{tokens:,} x {sizes.token_bytes:,}", in_gib(tokens * sizes.token_bytes))
     made.add_row(
         "memory of each LMCache server",
-        f"all tokens / {sizes.servers} servers / {float(SERVER_FILL):.0%}, at which it evicts",
+        f"all tokens / {sizes.servers} servers / {float(sizes.fill):.0%}, at which it evicts",
         in_gib(sizes.server_bytes),
     )
     made.add_row("its container's request", "10 % and 1 GiB more", in_gib(memory_limit(sizes.server_bytes)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 import uuid
 from dataclasses import dataclass
@@ -22,6 +23,14 @@ _CPU = (
     "cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || awk '/^usage_usec/{print $2*1000}' /sys/fs/cgroup/cpu.stat"
 )
 _ASK_SECONDS = 300
+_SETTLE_SECONDS = 2
+"""Reading what containers have used starts processes in them; and a worker of vLLM spins for a second after its last
+step. Neither may go on beside what is timed."""
+CHUNK = 256
+_VOCABULARY = range(1000, 49_000)
+"""Of SmolLM2's tokens, those that are neither special nor single bytes."""
+
+Prompt = str | list[int]
 
 
 @dataclass(frozen=True)
@@ -38,12 +47,17 @@ class Asked:
         return self.tokens.server * KV_BYTES / 1e6 / self.seconds
 
 
-def prompt(words: int = 1560) -> str:
-    """Return a prompt of some 7,000 tokens with SmolLM2's tokenizer that nobody has sent before."""
+def prompt(words: int) -> str:
+    """Return a prompt of some 4.5 tokens a word with SmolLM2's tokenizer that nobody has sent before."""
     return f"{uuid.uuid4()}: " + " ".join(f"there were {number} small boats," for number in range(words // 2))
 
 
-def first_token(service: Service, engine: str, text: str) -> float:
+def whole_chunks(count: int) -> list[int]:
+    """Return a prompt of so many chunks of LMCache and one token, which vLLM computes in any case, never sent before."""
+    return random.choices(_VOCABULARY, k=count * CHUNK + 1)  # noqa: S311 (not for secrets)
+
+
+def first_token(service: Service, engine: str, text: Prompt) -> float:
     """Ask one engine directly, by the address of its pod, for one token; return the seconds that it took."""
     pod = service.kube.get("pod", engine)
     assert pod is not None
@@ -54,9 +68,10 @@ def first_token(service: Service, engine: str, text: str) -> float:
     return time.monotonic() - begin
 
 
-def ask(service: Service, engine: str, text: str) -> Asked:
+def ask(service: Service, engine: str, text: Prompt) -> Asked:
     """Ask one engine, and tell where its tokens came from and what it cost."""
     before, spent = counters.read(service.kube, engine), cpu_seconds(service)
+    time.sleep(_SETTLE_SECONDS)
     seconds = first_token(service, engine, text)
     return Asked(seconds, cpu_seconds(service) - spent, counters.read(service.kube, engine) - before)
 

@@ -29,6 +29,6 @@ def draw(numbers: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> No
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlim(right=max(medians) * 1.8)
     axes.invert_yaxis()
-    axes.set_xlabel("seconds to the first token of a prompt of some 7,000 tokens")
+    axes.set_xlabel("seconds to the first token of a prompt of 6,913 tokens")
     axes.set_title("Where a prompt's KV comes from (SmolLM2-135M on CPUs)")
     figure.savefig(path, dpi=120)

@@ -19,7 +19,7 @@ from e2e.cluster.errors import ClusterError
 from e2e.services import SMOL, Service, manifest
 from e2e.stand import bring_up
 from llmcache_operator.core.quantity import to_bytes
-from llmcache_operator.core.sizing import SERVER_FILL
+from llmcache_operator.core.sizing import MOST_FILL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +114,7 @@ def service_manifest() -> Json:
 
 def working_set() -> int:
     """Return how many prompts are three times what all tiers together hold."""
-    held = 2 * SERVER_FILL * to_bytes(SERVER) + to_bytes(VALKEY)
+    held = 2 * MOST_FILL * to_bytes(SERVER) + to_bytes(VALKEY)
     return int(3 * held / PROMPT_BYTES) + 1
 
 

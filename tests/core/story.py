@@ -51,6 +51,7 @@ class Round:
     asked: float = 0.9
     written: int = 20
     evicted: int = 0
+    no_room: int = 0
     through_router: float = 1.0
     expected: float = 0.7
 
@@ -180,7 +181,7 @@ class Story:
             asked = does.asked * tokens
             found = own + fetched if does.found is None else does.found * asked
             self._count(lookups=does.requests, asked=asked, found=min(asked, found), written=does.written)
-            self._count(evicted=does.evicted)
+            self._count(evicted=does.evicted, no_room=does.no_room)
             self.used = min(self.capacity, self.used + CHUNK_BYTES * does.written)
 
     def _count(self, **growth: float) -> None:

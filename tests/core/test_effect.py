@@ -15,6 +15,7 @@ from llmcache_operator.core.conditions import Verdict
 from llmcache_operator.core.counts import RouterSample
 from llmcache_operator.core.effect.judge import RULES
 from llmcache_operator.core.window import Measurement
+from tests.core.samples import MODEL
 from tests.core.story import Pod, Round, Story
 
 MINUTE = 4
@@ -417,6 +418,31 @@ def test_a_full_cache_that_finds_what_it_is_asked_for_is_no_fault() -> None:
     story = well(written=40, evicted=40)
 
     assert set(story.reasons()) <= {"TooFewRequests", "Idle", "Effective"}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_kv_that_stays_in_the_l2_for_want_of_room_is_told_with_what_to_do(known: bool) -> None:  # noqa: FBT001
+    """An engine asks for 18,000 tokens in a step, 70 chunks."""
+    story = Story()
+    if known:
+        story.spec = {
+            "model": MODEL | {"kv": {"layers": 30, "heads": 3, "headDim": 64}},
+            "engine": {"maxModelLen": 8192},
+        }
+    story.each(server=0.1, no_room=27)
+
+    assert rounds_until(story, {Reason.EVICTING}) <= MINUTE
+    message = story.told[-1].message
+    assert "no room to load" in message
+    assert ("spec.model.kv" in message) == (not known)
+    story.each(server=0.3, no_room=0)
+    assert rounds_until(story, {Reason.EFFECTIVE}) <= MINUTE
+
+
+def test_a_few_chunks_without_room_are_no_fault() -> None:
+    story = well(no_room=3)
+
+    assert "Evicting" not in story.reasons()
 
 
 def test_traffic_that_shares_nothing_is_told_once_there_is_enough_of_it() -> None:

@@ -191,6 +191,14 @@ def test_evictions_that_never_happened_are_none() -> None:
     assert cache_sample(1.0, without(LMCACHE, "lmcache_mp_l1_evicted_chunks_total")).evicted_chunks == 0
 
 
+def test_only_chunks_for_which_there_was_no_room_count_as_such() -> None:
+    name = "lmcache_mp_l2_prefetch_failure_chunks_total"
+    told = "".join(f'{name}{{model_name="/m",reason="{why}"}} {n}.0\n' for why, n in (("l1_oom", 27), ("not_found", 3)))
+
+    assert cache_sample(1.0, LMCACHE).no_room == 0
+    assert cache_sample(1.0, LMCACHE + told).no_room == 27
+
+
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-1", "1e999", "1e308"])
 def test_a_value_that_can_not_be_is_refused_by_name(value: str) -> None:
     with pytest.raises(ValueError, match="prompt_tokens_by_source_total is"):

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmcache_operator.core.reconcile import decide
-from llmcache_operator.core.sizing import SERVER_FILL, problem, sizing, token_bytes
+from llmcache_operator.core.sizing import MOST_FILL, problem, sizing, token_bytes
 from llmcache_operator.core.target import Component
 from llmcache_operator.core.values import Observed
 from tests.core.samples import MODEL, SETTINGS, main_container, planned, resource, target
@@ -42,14 +42,14 @@ def test_without_the_shape_only_bytes_are_known() -> None:
     plain = sizing(target().spec)
 
     assert (plain.server_bytes, plain.tokens, plain.token_bytes) == (4 * GIB, None, None)
-    assert plain.kv_bytes == int(4 * GIB * SERVER_FILL)
+    assert plain.kv_bytes == int(4 * GIB * MOST_FILL)
 
 
 @pytest.mark.parametrize("capacity", [{"tokens": "2M"}, {"tokens": 2_000_000}, {"users": 100, "tokensPerUser": "20k"}])
 def test_a_capacity_is_what_a_server_holds_before_it_evicts(capacity: dict[str, Any]) -> None:
     sizes = sizing(spec(cache={"capacity": capacity}))
 
-    assert sizes.server_bytes * SERVER_FILL >= 2_000_000 * 131_072
+    assert sizes.server_bytes * MOST_FILL >= 2_000_000 * 131_072
     assert sizes.tokens is not None
     assert 2_000_000 <= sizes.tokens < 2_000_100
 
@@ -96,8 +96,32 @@ def test_the_servers_pod_follows_from_the_capacity() -> None:
     server = main_container(made, Component.CACHE_SERVER)
     size = float(server["args"][server["args"].index("--l1-size-gb") + 1])
 
-    assert size * GIB * SERVER_FILL >= 48_000 * 23_040
+    assert size * GIB * MOST_FILL >= 48_000 * 23_040
     assert server["resources"]["limits"]["memory"].endswith("Mi")
+
+
+@pytest.mark.parametrize(
+    ("memory", "fill"), [("100Gi", "0.8"), ("16Gi", "0.75"), ("10Gi", "0.6"), ("8Gi", "0.5"), ("6Gi", "0.5")]
+)
+def test_a_server_evicts_early_enough_for_the_longest_prompt_to_fit_in_beside(memory: str, fill: str) -> None:
+    """It has 4 GiB of KV. What is loaded from an L2 comes in as a whole, or counts as a miss."""
+    cache = {"memory": memory}
+    made = planned(model=MODEL | {"kv": LLAMA_8B}, engine={"maxModelLen": 32_768}, cache=cache)
+    args = main_container(made, Component.CACHE_SERVER)["args"]
+
+    assert args[args.index("--eviction-trigger-watermark") + 1] == fill
+
+
+def test_room_for_the_longest_prompt_is_set_aside_beside_a_capacity() -> None:
+    cache = {"capacity": {"tokens": "100k"}}
+    plain, long = (sizing(spec(engine=engine, cache=cache)) for engine in ({}, {"maxModelLen": 50_000}))
+
+    assert long.server_bytes == pytest.approx(150_000 * 131_072, rel=1e-3)
+    assert plain.server_bytes == pytest.approx(125_000 * 131_072, rel=1e-3)
+    assert plain.tokens is not None
+    assert long.tokens is not None
+    assert 100_000 <= long.tokens <= 100_010
+    assert 100_000 <= plain.tokens <= 100_010
 
 
 @given(

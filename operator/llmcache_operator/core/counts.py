@@ -51,6 +51,7 @@ class CacheCounts(NamedTuple):
     asked: float = 0
     found: float = 0
     lost_events: float = 0
+    no_room: float = 0
 
 
 class RouterCounts(NamedTuple):

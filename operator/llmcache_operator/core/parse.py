@@ -47,11 +47,15 @@ EARLY_EXITS = "lmcache_mp_lookup_early_exit_requests_total"
 ASKED = "lmcache_mp_lookup_requested_tokens_total"
 FOUND = "lmcache_mp_lookup_hit_tokens_total"
 LOST_EVENTS = "lmcache_mp_event_bus_dropped_events_total"
+NOT_LOADED = "lmcache_mp_l2_prefetch_failure_chunks_total"
 CACHE_SERIES = (
-    PROCESS_STARTED, USAGE_RATIO, USED_BYTES, EVICTED, WRITTEN, LOOKUPS, EARLY_EXITS, ASKED, FOUND, LOST_EVENTS
+    PROCESS_STARTED, USAGE_RATIO, USED_BYTES, EVICTED, WRITTEN, LOOKUPS, EARLY_EXITS, ASKED, FOUND, LOST_EVENTS,
+    NOT_LOADED,
 )  # fmt: skip
 NOT_REGISTERED = "no_gpu_context"
 """Why a look-up ends early whose engine is not registered, on a CPU too (lmcache, multiprocess/modules/lookup.py)."""
+NO_ROOM = "l1_oom"
+"""Why a chunk stays in the L2: no memory to load it into (lmcache, mp_observability/…/l2_failures.py)."""
 
 PICKS = "llmcache_router_picks_total"
 EXPECTED = "llmcache_router_expected_prompt_tokens_total"
@@ -134,6 +138,7 @@ def cache_sample(at: float, metrics: str, status: str | None = None) -> CacheSam
         asked=maybe(found, ASKED) or 0,
         found=maybe(found, FOUND) or 0,
         lost_events=maybe(found, LOST_EVENTS) or 0,
+        no_room=maybe(found, NOT_LOADED, reason=NO_ROOM) or 0,
         objects=_objects(told),
         chunk_size=_number(told.get("chunk_size")),
         registered=_registered(told),

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 DEFAULT_BYTES = 4 * GIBI
 LEAST_BYTES, MOST_BYTES = 128 * MEBI, 64 << 40
-# LMCache 0.5.6 evicts down to 60 % once a server's memory is used to 80 % (--eviction-trigger-watermark, -ratio).
-SERVER_FILL = Fraction(4, 5)
+# LMCache 0.5.6 looks once a second whether more than this part of a server's memory is used, and evicts a fifth of its
+# chunks then (--eviction-trigger-watermark, -ratio). What comes in meanwhile has to fit in beside: a prompt is loaded
+# from an L2 as a whole or not at all, and counts as a miss where it does not fit in (reproduced; `l1_oom`).
+MOST_FILL, LEAST_FILL = Fraction(4, 5), Fraction(1, 2)
 # What Valkey needs besides values of megabytes is little; the rest is fragmentation inside maxmemory.
 VALKEY_FILL = Fraction(19, 20)
 _SIZES = {KvType.BFLOAT16: 2, KvType.FLOAT16: 2, KvType.FLOAT32: 4, KvType.FP8: 1}
@@ -28,11 +30,13 @@ _SIZES = {KvType.BFLOAT16: 2, KvType.FLOAT16: 2, KvType.FLOAT32: 4, KvType.FP8: 
 class Sizing:
     """Sizes in bytes: of the memory of each LMCache server, of Valkey's (None without one), of a token's KV.
 
-    `servers`: how many there are, as far as the spec says. `kv_bytes`: cached KV that fits in, each token once; an L2
-    of unknown size does not count. `tokens`: the same in tokens, where the size of a token is known.
+    `fill`: the part of a server's memory beyond which it evicts. `servers`: how many there are, as far as the spec
+    says. `kv_bytes`: cached KV that fits in, each token once; an L2 of unknown size does not count. `tokens`: the same
+    in tokens, where the size of a token is known.
     """
 
     server_bytes: int
+    fill: Fraction
     valkey_bytes: int | None
     token_bytes: int | None
     servers: int
@@ -47,11 +51,12 @@ def sizing(spec: ServiceSpec) -> Sizing:
     if wanted is None:
         server = to_bytes(spec.cache.memory) if spec.cache.memory else DEFAULT_BYTES
     else:
-        server = max(LEAST_BYTES, _mebis(wanted / (SERVER_FILL * servers)))
+        server = max(LEAST_BYTES, _holding(Fraction(wanted, servers), _longest(spec)))
+    fill = _fill(server, _longest(spec))
     valkey = _valkey_bytes(spec, wanted)
     in_valkey = 0 if valkey is None else int(valkey * VALKEY_FILL / _shrunk(spec))
-    kv = max(int(server * servers * SERVER_FILL), in_valkey)
-    return Sizing(server, valkey, token, servers, kv, kv // token if token else None)
+    kv = max(int(server * servers * fill), in_valkey)
+    return Sizing(server, fill, valkey, token, servers, kv, kv // token if token else None)
 
 
 def token_bytes(spec: ServiceSpec) -> int | None:
@@ -78,18 +83,15 @@ def problem(spec: ServiceSpec) -> str | None:
     sizes = sizing(spec)
     if sizes.server_bytes > MOST_BYTES:
         return f"cache.capacity comes to {in_gib(sizes.server_bytes)} for each LMCache server: at most 64Ti can be had"
-    longest = spec.engine.max_model_len
-    if sizes.token_bytes and longest:
-        needed = _mebis(longest * sizes.token_bytes / SERVER_FILL)
-        usable = int(sizes.server_bytes * SERVER_FILL)
-        held = usable // sizes.token_bytes
-        if held < longest:
-            return (
-                f"each LMCache server has {in_gib(sizes.server_bytes)}, of which {float(SERVER_FILL):.0%} are used "
-                f"before it evicts: at {sizes.token_bytes:,} bytes a token that holds {held:,} tokens, fewer than one "
-                f"prompt of engine.maxModelLen = {longest:,}. Give it {in_gib(needed)} or "
-                "more, with cache.memory or a larger cache.capacity"
-            )
+    usable, longest = int(sizes.server_bytes * MOST_FILL), _longest(spec)
+    if sizes.token_bytes and usable < longest:
+        return (
+            f"each LMCache server has {in_gib(sizes.server_bytes)}, of which {float(MOST_FILL):.0%} are used at most "
+            f"before it evicts: at {sizes.token_bytes:,} bytes a token that holds {usable // sizes.token_bytes:,} "
+            f"tokens, fewer than one prompt of engine.maxModelLen = {spec.engine.max_model_len:,}. Give it "
+            f"{in_gib(_mebis(longest / MOST_FILL))} or more, with cache.memory or a larger cache.capacity; twice "
+            f"{in_gib(longest)} lets one such prompt come in while another is held"
+        )
     return None
 
 
@@ -101,6 +103,21 @@ def in_gib(size: int) -> str:
 def _servers(spec: ServiceSpec) -> int:
     """Return how many servers hold different KV; of nodes and of engines that others scale, one is sure."""
     return max(1, spec.engine.replicas or 1) if spec.cache.topology is Topology.PER_ENGINE else 1
+
+
+def _longest(spec: ServiceSpec) -> int:
+    """Return the bytes of the longest prompt; 0 where they are not known."""
+    return (token_bytes(spec) or 0) * (spec.engine.max_model_len or 0)
+
+
+def _fill(server: int, longest: int) -> Fraction:
+    """Return the part of a server's memory beyond which it evicts, so that the longest prompt fits in beside."""
+    return min(MOST_FILL, max(LEAST_FILL, 1 - Fraction(longest, server)))
+
+
+def _holding(wanted: Fraction, longest: int) -> int:
+    """Return the memory of a server that holds so many bytes before it evicts: `_fill` the other way round."""
+    return _mebis(max(wanted / MOST_FILL, wanted + longest))
 
 
 def _valkey_bytes(spec: ServiceSpec, wanted: int | None) -> int | None:

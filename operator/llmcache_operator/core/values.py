@@ -143,8 +143,8 @@ class CacheSample:
 
     Counters since it started: chunks that were evicted and written; look-ups, and those of them from engines that
     it does not know; tokens asked for in whole chunks, and found (also those that the engine then finds in its own
-    memory); events that its metrics lost. From /status, None where it was not told: `objects` held, `chunk_size`
-    in tokens, `registered` engines.
+    memory); events that its metrics lost; chunks that stayed in the L2 for want of room. From /status, None where it
+    was not told: `objects` held, `chunk_size` in tokens, `registered` engines.
     """
 
     at: float
@@ -158,6 +158,7 @@ class CacheSample:
     asked: int = 0
     found: int = 0
     lost_events: int = 0
+    no_room: int = 0
     objects: int | None = None
     chunk_size: int | None = None
     registered: float | None = None
@@ -168,7 +169,7 @@ class CacheSample:
         """All that only grows."""
         return CacheCounts(
             self.evicted_chunks, self.written_chunks, self.lookups, self.unknown_lookups,
-            self.asked, self.found, self.lost_events,
+            self.asked, self.found, self.lost_events, self.no_room,
         )  # fmt: skip
 
 

@@ -141,8 +141,9 @@ def _guard(target: Target, wanted: Valkey) -> Json:
         "args": [*args, "--listen", f"127.0.0.1:{GUARD_PORT}", "--http-port", str(GUARD_HTTP_PORT)],
         **({"env": env} if env else {}),
         "ports": [pods.port(GUARD_HTTP_PORT_NAME, GUARD_HTTP_PORT)],
-        # A value for each connection, and a copy of it at times: chunks of large models are tens of megabytes.
-        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "2Gi"}},
+        # A value for each connection, and a copy of it at times: chunks of large models are tens of megabytes. CPU as
+        # Valkey has: with 50m it waited longer for an engine's worker, which spins, than it worked (on two cores).
+        "resources": {"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"memory": "2Gi"}},
         "securityContext": pods.container_security(read_only_root=True),
         "startupProbe": pods.http_probe("/healthz", GUARD_HTTP_PORT_NAME, period=1, failures=60),
         "livenessProbe": pods.http_probe("/healthz", GUARD_HTTP_PORT_NAME, period=10, failures=6, timeout=10),

@@ -50,11 +50,13 @@ def arguments(target: Target, *, host: str, more: tuple[str, ...] = ()) -> list[
     The size is in GiB and may be a fraction; without shared memory up to 20 GiB of it are touched at start (measured),
     so that a pod which can't have its memory says so at once.
     """
+    sizes = sizing(target.spec)
     return [
         *("--host", host, "--port", str(MP_PORT)),
         *("--http-host", ANY_ADDRESS, "--http-port", str(HTTP_PORT)),
-        *("--l1-size-gb", f"{sizing(target.spec).server_bytes / GIBI:.10g}"),
-        *("--eviction-policy", "LRU", "--chunk-size", str(target.spec.cache.chunk_size)),
+        *("--l1-size-gb", f"{sizes.server_bytes / GIBI:.10g}"),
+        *("--eviction-policy", "LRU", "--eviction-trigger-watermark", f"{float(sizes.fill):.6g}"),
+        *("--chunk-size", str(target.spec.cache.chunk_size)),
         *("--worker-reap-timeout-seconds", str(SILENCE_SECONDS)),
         *more,
         *l2.parts(target).args,

@@ -68,6 +68,7 @@ RULES: tuple[tuple[Reason, bool | None, Rule], ...] = (
     (Reason.ENGINES_NOT_REGISTERED, False, reach.some_forgotten),
     (Reason.ENGINES_NOT_REGISTERED, False, reach.engines_not_registered),
     (Reason.EVICTING, False, traffic.evicting),
+    (Reason.EVICTING, False, traffic.no_room),
     (Reason.CACHE_EMPTIED, False, state.cache_emptied),
     (Reason.IDLE, None, idle),
     (Reason.TOO_FEW_REQUESTS, None, too_few_requests),

@@ -12,7 +12,7 @@ from llmcache_operator.core.effect.evidence import ENOUGH_REQUESTS, NOTHING, SAM
 from llmcache_operator.core.effect.words import count, percent, size, span
 from llmcache_operator.core.growth import restarted
 from llmcache_operator.core.quantity import GIBI
-from llmcache_operator.core.sizing import SERVER_FILL, sizing
+from llmcache_operator.core.sizing import sizing
 
 if TYPE_CHECKING:
     from llmcache_operator.core.effect.evidence import Evidence, Traffic
@@ -151,6 +151,23 @@ def evicting(evidence: Evidence) -> str | None:
     )
 
 
+def no_room(evidence: Evidence) -> str | None:
+    """Tell if the server leaves in the L2 what engines ask for, because its memory is too full to load it."""
+    seen, caches = evidence.recent, evidence.recent.caches
+    chunk = evidence.target.spec.cache.chunk_size
+    if caches.no_room < LEAST_CHUNKS or part(caches.no_room * chunk, caches.asked) < LOST_SHARE:
+        return None
+    sizes = sizing(evidence.target.spec)
+    known = sizes.token_bytes and evidence.target.spec.engine.max_model_len
+    advice = "" if known else "Set spec.model.kv and spec.engine.maxModelLen, so that room for a prompt is kept; or "
+    return (
+        f"LMCache servers had no room to load {count(caches.no_room)} chunks that the L2 holds, in the last "
+        f"{span(seen.seconds)}: they were computed instead. A server of {size(sizes.server_bytes)} keeps "
+        f"{percent(float(1 - sizes.fill))} free for what comes in. {advice}{'raise' if advice else 'Raise'} "
+        "spec.cache.memory."
+    )
+
+
 def _misses_reuse(evidence: Evidence) -> bool:
     """Whether there is reuse that the caches miss: the router saw prompts begin alike, or there were hits before."""
     seen, routers = evidence.recent, evidence.recent.routers
@@ -164,11 +181,12 @@ def _more_memory(evidence: Evidence) -> str:
     """Advise a size: what was written in the window would all have been held by it."""
     now = [sample for sample in evidence.caches.values() if sample.objects]
     held, used = sum(sample.objects or 0 for sample in now), sum(sample.used_bytes for sample in now)
-    have = sizing(evidence.target.spec).server_bytes
+    sizes = sizing(evidence.target.spec)
+    have = sizes.server_bytes
     if not held:
         return "Raise spec.cache.memory, or add spec.cache.l2."
     written = evidence.window.caches.written_chunks * used / held / max(1, len(evidence.caches))
-    wanted = max(ceil(written / SERVER_FILL / GIBI), ceil(2 * have / GIBI))
+    wanted = max(ceil(written / sizes.fill / GIBI), ceil(2 * have / GIBI))
     return (
         f"All that was written in the last {span(evidence.window.seconds)} is {size(written)}; it holds {size(have)}. "
         f"Set spec.cache.memory to {wanted}Gi or more, or add spec.cache.l2."
