@@ -53,7 +53,7 @@ def prompt(words: int) -> str:
 
 
 def whole_chunks(count: int) -> list[int]:
-    """Return a prompt of so many chunks of LMCache and one token, which vLLM computes in any case, never sent before."""
+    """Return a prompt of so many chunks of LMCache and a token, which vLLM computes anyway, never sent before."""
     return random.choices(_VOCABULARY, k=count * CHUNK + 1)  # noqa: S311 (not for secrets)
 
 
