@@ -10,14 +10,20 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from tests.bench.router_cpu import Cost
-from tests.bench.router_policy import PRICING, RATIOS, USERS, Figure
+from tests.bench.router_policy import RATIOS, USERS, Figure
 
 OURS, OTHERS = "#0072B2", "#999999"
-LINES = {"blind": ("#D55E00", "s", "--"), "dear": ("#E69F00", "^", ":"), "priced": ("#0072B2", "o", "-")}
+LINES = {
+    "blind": ("#D55E00", "s", "--"),
+    "dear": ("#E69F00", "^", ":"),
+    "priced": ("#0072B2", "o", "-"),
+    "clairvoyant": ("#009E73", "D", "-."),
+}
 LABELS = {
     "blind": "shared tier not known",
     "dear": "known, priced like computing",
     "priced": "known, priced as learned",
+    "clairvoyant": "the future known, too",
 }
 CLIP = 600.0
 """Milliseconds at which the axis ends: some policies send everything to one engine and wait for seconds."""
@@ -59,9 +65,8 @@ def policies(figures: Sequence[Figure], folder: Path) -> Path:
 def pricing(figures: Sequence[Figure], folder: Path) -> Path:
     """Lines of mean time to first token over load, and over what a reload costs."""
     _, axes = plt.subplots(1, 2, figsize=(11, 4.2))
-    for row in PRICING:
+    for row, (colour, marker, line) in LINES.items():
         found = {f.column: f for f in figures if f.row == row}
-        colour, marker, line = LINES[row]
         for axis, places, columns in (
             (axes[0], USERS, [f"{u} users" for u in USERS]),
             (axes[1], RATIOS, [f"ratio {r}" for r in RATIOS]),

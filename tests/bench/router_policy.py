@@ -4,7 +4,7 @@ Everything runs in virtual time (`tests.policy.simulation`), so figures depend o
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,8 +14,10 @@ from rich.progress import track
 from rich.table import Table
 
 from llmcache_runtime.policy import Fleet, LeastLoaded, PrefixAware, Prices, RoundRobin, SessionAffinity
+from tests.bench import router_bound
 from tests.bench.neighbours import CacheAware, HashRing, KvAware, KvCost, PrefixTrie, StickyLeastLoaded
-from tests.policy.simulation import Load, Machine, Simulation
+from tests.policy.load import Load
+from tests.policy.simulation import Machine, Result, Simulation
 
 SEEDS = (1, 2, 3)
 QA = Load()
@@ -41,6 +43,15 @@ class Case:
     machine: Machine
     replicas: int = 1
     price: bool = True
+    play: Callable[..., Result] | None = None
+    """What plays it, where `Simulation` does not."""
+
+    def run(self, seed: int) -> Result:
+        """Play it with a seed."""
+        load = replace(self.load, seed=seed)
+        if self.play:
+            return self.play(self.make, load, self.machine, price=self.price)
+        return Simulation(self.make, load, self.machine, self.replicas, price=self.price).run()
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,8 @@ RATIOS = (0.1, 0.35, 0.8)
 def pricing() -> list[Case]:
     """What pricing the shared tier changes, over load and over what a reload costs.
 
-    The row `endless` is a bound: engines that forget nothing, so that no policy could find more in them.
+    The row `endless` is a bound: engines that forget nothing, so that no policy could find more in them. `clairvoyant`
+    knows the future, in engines as they are, and is to be compared with `blind` as its own model plays it.
     """
     short = replace(QA, conversations=3)
     points = [(f"{users} users", replace(short, users=users), SHARED) for users in USERS]
@@ -108,7 +120,13 @@ def pricing() -> list[Case]:
     points += [("long", LONG, LONG_SHARED)]
     points += [("96 users, beside", replace(short, users=96), replace(SHARED, beside=True))]
     cases = [Case(n, c, make, load, m, price=price) for n, (make, price) in PRICING.items() for c, load, m in points]
-    return cases + [Case("endless", c, PrefixAware, load, replace(m, cache=10**7)) for c, load, m in points]
+    cases += [Case("endless", c, PrefixAware, load, replace(m, cache=10**7)) for c, load, m in points]
+    known = [point for point in points if not point[2].beside]  # its model has none of these
+    cases += [Case("clairvoyant", c, PrefixAware, load, m, play=router_bound.clairvoyant) for c, load, m in known]
+    blind, price = PRICING["blind"]
+    return cases + [
+        Case("blind, its model", c, blind, load, m, price=price, play=router_bound.ordinary) for c, load, m in known
+    ]
 
 
 def ideal() -> Figure:
@@ -118,10 +136,7 @@ def ideal() -> Figure:
 
 def measure(case: Case, seeds: Sequence[int] = SEEDS) -> Figure:
     """Run a case with every seed."""
-    results = [
-        Simulation(case.make, replace(case.load, seed=s), case.machine, case.replicas, price=case.price).run()
-        for s in seeds
-    ]
+    results = [case.run(seed) for seed in seeds]
     hits, waits = [r.percent("engine") for r in results], [1000 * r.ttft for r in results]
     shared = mean(r.percent("shared") for r in results)
     return Figure(case.row, case.column, mean(hits), stdev(hits), shared, mean(waits), stdev(waits))
@@ -145,19 +160,24 @@ def table(figures: Iterable[Figure], title: str) -> Table:
 
 
 def gains(figures: Iterable[Figure]) -> Table:
-    """Show what pricing the shared tier gains in mean time to first token, at each point."""
+    """Show what pricing the shared tier gains in mean time to first token, at each point, and what the future would."""
     found = {(f.row, f.column): f for f in figures}
-    shown = Table(
-        "",
-        *PRICING,
-        "endless caches",
-        "gain over blind",
-        "over dear",
-        title="pricing the shared tier: mean TTFT ms, tight",
-    )
+    rows = (*PRICING, "clairvoyant", "endless")
+    gained = {
+        "priced over blind": ("priced", "blind"),
+        "over dear": ("priced", "dear"),
+        "clairvoyant over blind": ("clairvoyant", "blind, its model"),
+    }
+    shown = Table("", *rows, *gained, title="pricing the shared tier: mean TTFT ms, tight")
     for column in dict.fromkeys(column for _, column in found):
-        blind, dear, priced = (found[row, column] for row in PRICING)
-        measured = (blind, dear, priced, found["endless", column])
-        cells = [f"{f.ttft:.0f} ±{f.ttft_spread:.0f}" for f in measured]
-        shown.add_row(column, *cells, *(f"{100 * (1 - priced.ttft / other.ttft):+.0f} %" for other in (blind, dear)))
+        measured = {row: f for (row, c), f in found.items() if c == column}
+        cells = [f"{f.ttft:.0f} ±{f.ttft_spread:.0f}" if (f := measured.get(row)) else "-" for row in rows]
+        cells += [_gain(measured, *pair) for pair in gained.values()]
+        shown.add_row(column, *cells)
     return shown
+
+
+def _gain(measured: Mapping[str, Figure], row: str, other: str) -> str:
+    if row not in measured:
+        return "-"
+    return f"{100 * (1 - measured[row].ttft / measured[other].ttft):+.0f} %"

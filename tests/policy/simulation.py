@@ -1,52 +1,27 @@
 """A fleet in virtual time: what a policy makes of a load, in hit ratio and time to first token, without a socket.
 
 Engines prefill one request at a time and hold an LRU of 16-token blocks; a shared tier, if any, holds 256-token
-chunks. A token is four bytes. Users talk in rounds: each question follows the answer to the one before, so a faster
-fleet is asked more. The sizes of the load are those of multi-round-qa (vllm-project/production-stack,
-benchmarks/multi-round-qa): a system prompt that all share, a history of the user's own, rounds of question and answer.
+chunks. Users talk in rounds: each question follows the answer to the one before, so a faster fleet is asked more.
 """
 
 import heapq
 import itertools
-import json
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from statistics import mean
 from typing import Protocol, runtime_checkable
 
 from msgspec.structs import replace
-from xxhash import xxh3_64_intdigest
 
-from llmcache_runtime.policy import Fleet, Observation, PrefixAware, Rates, RequestKey, TierTokens, request_key
+from llmcache_runtime.policy import Fleet, Observation, TierTokens
+from tests.policy.load import TOKEN_BYTES, Load, Talks, Turn, chain
+from tests.policy.teacher import INTERVAL, NOTHING, Teacher, counted
 
-TOKEN_BYTES = 4
 BLOCK = 16
 CHUNK = 256
-
-
-@dataclass(frozen=True)
-class Load:
-    """A load: users who each hold several conversations one after another. Sizes in tokens, times in seconds.
-
-    session: each conversation is named in a header, for policies that can't do without.
-    documents: conversations are about one of so many histories, the n-th of which is asked 1/n as often as the first;
-    0 gives each its own.
-    """
-
-    users: int = 48
-    conversations: int = 5
-    rounds: int = 6
-    system: int = 1000
-    history: int = 2000
-    question: int = 100
-    answer: int = 100
-    think: float = 2.0
-    seed: int = 1
-    session: bool = False
-    documents: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,21 +84,13 @@ class Lru:
             del self.items[item]
 
 
-def chain(text: bytes, tokens: int) -> list[int]:
-    size, state, result = tokens * TOKEN_BYTES, 0, []
-    for start in range(0, len(text) - size + 1, size):
-        state = xxh3_64_intdigest(text[start : start + size], state)
-        result.append(state)
-    return result
-
-
 @dataclass
 class SimulatedEngine:
     cache: Lru
     busy: bool = False
     loaded_at: float = 0.0
     queue: deque[Callable[[], None]] = field(default_factory=deque)
-    seen: Observation = field(default_factory=lambda: Observation(0.0, 0.0, 0.0, 0.0))
+    seen: Observation = NOTHING
 
     def submit(self, job: Callable[[], None], *, first: bool = False) -> None:
         """Do a job that takes the engine's time, now or in its turn."""
@@ -144,13 +111,6 @@ class SimulatedEngine:
         self.loaded_at = max(self.loaded_at, now) + seconds
         return self.loaded_at - now
 
-    def did(self, tiers: TierTokens, wait: float) -> None:
-        """Move the counters that a router reads."""
-        was = self.seen
-        self.seen = Observation(
-            was.computed + tiers.compute, was.reloaded + tiers.shared, was.requests + 1, was.seconds + wait
-        )
-
 
 @runtime_checkable
 class SeesEvents(Protocol):
@@ -164,15 +124,6 @@ class ReadsBlocks(Protocol):
     """A policy that cuts prompts otherwise than our own key does: into blocks of so many tokens."""
 
     block_tokens: int
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A request: its key, its text, and its text with the answer."""
-
-    key: RequestKey
-    text: bytes
-    whole: bytes
 
 
 class Simulation:
@@ -190,13 +141,11 @@ class Simulation:
         self._replicas = [make() for _ in range(replicas)]
         self._engines = {f"engine-{i}": SimulatedEngine(Lru(machine.cache // BLOCK)) for i in range(machine.engines)}
         self._shared = Lru(machine.shared // CHUNK)
-        self._price = price and machine.shared > 0
-        self._rates = Rates()
+        self._teacher = Teacher(machine.cache, price=price and machine.shared > 0)
         self._talking = load.users
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._now = 0.0
-        self._documents: list[str] = []
         self.result = Result()
         for policy in self._replicas:
             for name in self._engines:
@@ -204,12 +153,10 @@ class Simulation:
 
     def run(self) -> Result:
         """Play the load to its end."""
-        system = self._words(self._load.system)
-        self._documents = [self._words(self._load.history) for _ in range(self._load.documents)]
-        self._teach({})
+        talks = Talks(self._load, self._rng)
+        self._teach()
         for user in range(self._load.users):
-            talk = self._talk(user, system)
-            self._at(self._rng.uniform(0, self._load.think * 4), partial(self._advance, talk))
+            self._at(self._rng.uniform(0, self._load.think * 4), partial(self._advance, talks.of(user)))
         while self._events:
             self._now, _, event = heapq.heappop(self._events)
             event()
@@ -219,50 +166,10 @@ class Simulation:
     def _at(self, delay: float, event: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self._now + delay, next(self._order), event))
 
-    def _teach(self, earlier: dict[str, Observation]) -> None:
-        """Do what `llmcache_runtime.router.learning` does."""
-        seen = {name: engine.seen for name, engine in self._engines.items()}
-        for name, before in earlier.items():
-            now = seen[name]
-            if now.requests > before.requests:
-                pairs = zip(astuple(now), astuple(before), strict=True)
-                self._rates.observe(Observation(*(a - b for a, b in pairs)))
-        for policy in self._replicas:
-            if isinstance(policy, PrefixAware):
-                policy.set_reload_ratio(self._rates.reload_ratio if self._price else 1.0)
-                for name in self._engines:
-                    policy.set_prefill_rate(name, self._rates.prefill_rate)
-                    policy.set_capacity(name, self._machine.cache)
+    def _teach(self) -> None:
+        self._teacher.teach({name: engine.seen for name, engine in self._engines.items()}, self._replicas)
         if self._talking:
-            self._at(10.0, partial(self._teach, seen))
-
-    def _words(self, tokens: int) -> str:
-        return "".join(f"{self._rng.randrange(1000):03d} " for _ in range(tokens))
-
-    def _history(self) -> str:
-        if not self._documents:
-            return self._words(self._load.history)
-        (text,) = self._rng.choices(self._documents, [1 / (n + 1) for n in range(len(self._documents))])
-        return text + self._words(self._load.question)
-
-    def _talk(self, user: int, system: str) -> Iterator[Turn]:
-        load = self._load
-        for number in range(load.conversations):
-            session = f"{user}-{number}".encode() if load.session else None
-            messages = [
-                {"role": "system", "content": system},
-                {"role": "user", "content": self._history()},
-            ]
-            for _ in range(load.rounds):
-                answer = self._words(load.answer)
-                body = json.dumps({"model": "m", "stream": True, "messages": messages}).encode()
-                text = "".join(m["role"] + m["content"] for m in messages)
-                yield Turn(request_key(body, session), text.encode(), (text + "assistant" + answer).encode())
-                messages = [
-                    *messages,
-                    {"role": "assistant", "content": answer},
-                    {"role": "user", "content": self._words(load.question)},
-                ]
+            self._at(INTERVAL, self._teach)
 
     def _advance(self, talk: Iterator[Turn]) -> None:
         turn = next(talk, None)
@@ -309,7 +216,7 @@ class Simulation:
             engine.cache.touch(blocks)
             self._shared.touch(chunks)
             self.result.waits.append(self._now - asked)
-            engine.did(tiers, self._now - asked)
+            engine.seen = counted(engine.seen, tiers, self._now - asked)
             policy.on_first_token(ticket, self._now)
             engine.busy = False
             engine.next()

@@ -12,7 +12,8 @@ import pytest
 from llmcache_runtime.policy import Fleet, PrefixAware, RoundRobin, SessionAffinity
 from tests.bench.neighbours import CacheAware, StickyLeastLoaded
 from tests.bench.router_policy import POLICIES
-from tests.policy.simulation import Load, Machine, Result, Simulation
+from tests.policy.load import Load
+from tests.policy.simulation import Machine, Result, Simulation
 
 ROOMY, TIGHT = Machine(cache=60_000), Machine(cache=30_000)
 LOAD = Load(conversations=3)
