@@ -25,7 +25,7 @@ from tests.policy.load import TOKEN_BYTES, Load, Talks, chain
 from tests.policy.simulation import BLOCK, CHUNK, Machine, Result
 from tests.policy.teacher import INTERVAL, NOTHING, Teacher, counted
 
-HORIZON = 10.0
+HORIZON = 5.0
 """Seconds of the future that are looked at."""
 
 

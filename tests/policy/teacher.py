@@ -1,7 +1,6 @@
 """What a router learns from engines' metrics, in a simulated fleet."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple
 
 from llmcache_runtime.policy import Fleet, Observation, PrefixAware, Rates, TierTokens
 
@@ -21,6 +20,15 @@ def counted(before: Observation, tiers: TierTokens, wait: float) -> Observation:
     )
 
 
+def _since(before: Observation, now: Observation) -> Observation:
+    return Observation(
+        now.computed - before.computed,
+        now.reloaded - before.reloaded,
+        now.requests - before.requests,
+        now.seconds - before.seconds,
+    )
+
+
 class Teacher:
     """Does what `llmcache_runtime.router.learning` does; without `price` a reload stays as dear as computing."""
 
@@ -33,12 +41,12 @@ class Teacher:
         """Learn from the engines' counters, and tell every `PrefixAware`."""
         for name, before in self._earlier.items():
             if seen[name].requests > before.requests:
-                pairs = zip(astuple(seen[name]), astuple(before), strict=True)
-                self._rates.observe(Observation(*(a - b for a, b in pairs)))
+                self._rates.observe(_since(before, seen[name]))
         self._earlier = seen
+        ratio, speed = self._rates.reload_ratio if self._price else 1.0, self._rates.prefill_rate
         for policy in policies:
             if isinstance(policy, PrefixAware):
-                policy.set_reload_ratio(self._rates.reload_ratio if self._price else 1.0)
+                policy.set_reload_ratio(ratio)
                 for name in seen:
-                    policy.set_prefill_rate(name, self._rates.prefill_rate)
+                    policy.set_prefill_rate(name, speed)
                     policy.set_capacity(name, self._capacity)
