@@ -93,7 +93,7 @@ router-faults: $(STAMP) ## Streams that fail while an engine is killed, hung, sl
 	@$(PY) -m tests.bench.router_faults
 
 .PHONY: bench-router
-bench-router: $(STAMP) ## The router's decisions on a simulated fleet and its CPU beside vllm-router's: tables and pictures (15 minutes)
+bench-router: $(STAMP) ## The router's decisions on a simulated fleet and its CPU beside vllm-router's: tables and pictures (20 minutes)
 	@$(MAKE) .venv-bench/.installed
 	@$(PY) -m tests.bench.router --neighbour .venv-bench/bin/vllm-router --pictures operator/docs/img
 

@@ -2,7 +2,7 @@
 
     python -m tests.bench.router [--neighbour PATH/TO/vllm-router] [--pictures operator/docs/img]
 
-About fifteen minutes on two cores, most of them for the simulated fleet; `--neighbour` adds the CPU of vllm-router.
+About twenty minutes on two cores, most of them for the simulated fleet; `--neighbour` adds the CPU of vllm-router.
 """
 
 import argparse

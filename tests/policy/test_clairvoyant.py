@@ -2,7 +2,9 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from statistics import mean
 
 import pytest
 
@@ -12,7 +14,7 @@ from tests.policy.load import Load
 from tests.policy.simulation import Machine, Simulation
 
 BLIND = partial(PrefixAware, Prices(shared=False))
-SMALL = Load(users=12, conversations=1, rounds=4)
+SMALL = Load(users=20, conversations=1, rounds=4)
 PAIR = Machine(engines=2, cache=14_000, shared=2_000_000)
 
 
@@ -35,7 +37,10 @@ def test_where_there_is_nothing_to_choose_knowing_the_future_changes_nothing() -
 
 
 def test_knowing_the_future_makes_a_busy_fleet_faster() -> None:
-    assert clairvoyant(PrefixAware, SMALL, PAIR).ttft < 0.95 * ordinary(PrefixAware, SMALL, PAIR).ttft
+    loads = [replace(SMALL, seed=seed) for seed in range(1, 5)]
+    known = mean(clairvoyant(PrefixAware, load, PAIR).ttft for load in loads)
+
+    assert known < 0.97 * mean(ordinary(PrefixAware, load, PAIR).ttft for load in loads)
 
 
 def test_looking_at_the_future_does_not_change_it() -> None:
