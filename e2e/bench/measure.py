@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from e2e import counters
+from e2e.valkey import CHUNK
 
 if TYPE_CHECKING:
     from e2e.counters import Tokens
@@ -26,7 +27,6 @@ _ASK_SECONDS = 300
 _SETTLE_SECONDS = 2
 """Reading what containers have used starts processes in them; and a worker of vLLM spins for a second after its last
 step. Neither may go on beside what is timed."""
-CHUNK = 256
 _VOCABULARY = range(1000, 49_000)
 """Of SmolLM2's tokens, those that are neither special nor single bytes."""
 

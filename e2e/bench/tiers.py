@@ -24,6 +24,7 @@ from e2e.cluster.errors import ClusterError
 from e2e.kube import condition, wait_until
 from e2e.services import SMOL, Service, manifest
 from e2e.stand import bring_up
+from e2e.valkey import CHUNK
 
 if TYPE_CHECKING:
     from e2e.kube import Json
@@ -160,7 +161,7 @@ def measure(service: Service, layout: str, rounds: int, results: Results) -> Non
 
 def table(results: Results) -> Table:
     """Return the medians for people."""
-    made = Table(title="One prompt of 6,913 tokens, 159 MB of KV; medians")
+    made = Table(title=f"One prompt of {CHUNKS * CHUNK + 1:,} tokens, 159 MB of KV; medians")
     for column in ("where its KV comes from", "seconds", "of cold", "MB/s", "CPU seconds", "tokens taken"):
         made.add_column(column, justify="left" if column.startswith("where") else "right")
     cold = results.median(COLD)
