@@ -59,7 +59,7 @@ def test_the_guard_starts_before_the_server_whose_client_connects_once(topology:
     assert guard["restartPolicy"] == "Always"
     assert guard["startupProbe"]["httpGet"]["path"] == "/healthz"
     assert guard["args"][:2] == ["--store", "chat-valkey:6379"]
-    assert adapters(MANAGED) == [{"type": "resp", "host": "127.0.0.1", "port": 6380, "num_workers": 8}]
+    assert adapters(MANAGED) == [{"type": "resp", "host": "127.0.0.1", "port": 6380, "num_workers": 4}]
 
 
 @pytest.mark.parametrize("l2", [MANAGED, EXTERNAL])

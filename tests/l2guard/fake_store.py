@@ -7,19 +7,26 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from llmcache_runtime.l2guard.stream import Scratch, Stream
+from llmcache_runtime.l2guard.stream import Stream
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
 
 class FakeStore:
-    """Holds values. `fault` is answered in the place of whatever a command on data would be answered."""
+    """Holds values. `fault` is answered in the place of whatever a command on data would be answered.
 
-    def __init__(self, password: str = "") -> None:
+    With `tls` it speaks nothing else. `breaks_after`: bytes of a value after which a connection is cut, in either
+    direction.
+    """
+
+    def __init__(self, password: str = "", tls: ssl.SSLContext | None = None) -> None:
         self.values: dict[bytes, bytes] = {}
         self.fault: dict[bytes, bytes] = {}
         self.password = password
+        self._tls = tls
+        self.breaks_after: int | None = None
         self._open: list[socket.socket] = []
         self.port = 0
 
@@ -51,19 +58,26 @@ class FakeStore:
                 connection, _ = server.accept()
             except OSError:
                 return
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
             self._open.append(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        stream, let_in = Stream(connection, Scratch()), not self.password
+        stream, let_in = Stream(connection), not self.password
         try:
             while (command := stream.command()) is not None:
-                name, *arguments = [bytes(part) for part in command]
+                name, *arguments = command.parts
+                if command.size is not None:
+                    arguments.append(_read(stream, command.size, self.breaks_after))
                 if name == b"AUTH":
                     let_in = arguments[-1] == self.password.encode()
                     stream.write(b"+OK\r\n" if let_in else b"-WRONGPASS invalid username-password pair\r\n")
                 elif not let_in:
                     stream.write(b"-NOAUTH Authentication required.\r\n")
+                elif name == b"GET" and self.breaks_after is not None:
+                    stream.write(self._answer(name, arguments)[: self.breaks_after])
+                    return
                 else:
                     stream.write(self.fault.get(name) or self._answer(name, arguments))
         except OSError:
@@ -84,3 +98,13 @@ class FakeStore:
             self.values.pop(arguments[0], None)
             return b":%d\r\n" % (value is not None)
         return b"$-1\r\n" if value is None else b"$%d\r\n%s\r\n" % (len(value), value)
+
+
+def _read(stream: Stream, size: int, breaks_after: int | None) -> bytes:
+    value, have = memoryview(bytearray(size)), 0
+    while have < size:
+        if breaks_after is not None and have >= breaks_after:
+            raise ConnectionResetError("as it was told")
+        have += stream.read_into(value[have:])
+    stream.end()
+    return bytes(value)

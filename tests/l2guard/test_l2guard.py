@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from llmcache_runtime.l2guard.counts import Counts
 from llmcache_runtime.l2guard.health import Health, State
 from llmcache_runtime.l2guard.prober import Prober
 from llmcache_runtime.l2guard.store import Address, Store
+from tests.certificates import write_certificate
 from tests.l2guard.fake_store import FakeStore
 
 if TYPE_CHECKING:
@@ -46,13 +48,20 @@ class Client:
     def load(self, key: bytes, size: int = len(VALUE)) -> bytes | None:
         self._send(b"GET", key)
         head = b"$%d\r\n" % size
-        return self._read(size + 2)[:-2] if self._read(len(head)) == head else None
+        if self._read(len(head)) != head:
+            return None
+        value = self._read(size + 2)
+        return value[:-2] if value[-2:] == b"\r\n" else None
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 
     def closed(self) -> bool:
-        return self._socket.recv(1) == b""
+        try:
+            return self._socket.recv(1) == b""
+        except ConnectionResetError:
+            # What had come and was not read makes the end a harder one.
+            return True
 
     def close(self) -> None:
         self._socket.close()
@@ -91,8 +100,8 @@ class Guard:
 
 
 @contextmanager
-def guarded(store: FakeStore, password: str = "") -> Iterator[Guard]:
-    address = Address("127.0.0.1", store.port, password=password, timeout=0.5)
+def guarded(store: FakeStore, password: str = "", tls: ssl.SSLContext | None = None) -> Iterator[Guard]:
+    address = Address("localhost" if tls else "127.0.0.1", store.port, password=password, tls=tls, timeout=0.5)
     health = Health()
     counts = Counts(health)
     with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as server:
@@ -132,6 +141,22 @@ def test_values_go_through_unchanged(guard: Guard, store: FakeStore) -> None:
     assert not client.exists(b"other")
 
 
+def test_values_go_through_unchanged_where_the_store_speaks_tls(tmp_path: Path) -> None:
+    chain, secret = write_certificate(tmp_path, "localhost")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(chain, secret)
+    with (
+        FakeStore(tls=context).running() as store,
+        guarded(store, tls=ssl.create_default_context(cafile=chain)) as guard,
+    ):
+        assert guard.probe() is State.OK
+        client = guard.client()
+        client.store(b"k", 3 * VALUE)
+
+        assert store.values[b"k"] == 3 * VALUE
+        assert client.load(b"k", 3 * len(VALUE)) == 3 * VALUE
+
+
 def test_a_value_that_is_evicted_after_its_look_up_is_a_miss(guard: Guard, store: FakeStore) -> None:
     client = guard.client()
     store.values[b"k"] = VALUE
@@ -140,6 +165,31 @@ def test_a_value_that_is_evicted_after_its_look_up_is_a_miss(guard: Guard, store
 
     assert client.load(b"k") is None
     assert not client.exists(b"k")
+
+
+@pytest.mark.parametrize("come", [40, len(VALUE) // 2, len(VALUE)])
+def test_a_value_of_which_only_a_part_comes_is_a_miss(guard: Guard, store: FakeStore, come: int) -> None:
+    client = guard.client()
+    client.store(b"k")
+    store.breaks_after = come
+
+    assert client.load(b"k") is None
+    assert guard.health.view.state is State.UNREACHABLE
+    store.breaks_after = None
+    assert guard.probe() is State.OK
+    assert client.load(b"k") == VALUE
+
+
+def test_a_value_that_the_store_breaks_off_is_dropped_and_the_next_one_stored(guard: Guard, store: FakeStore) -> None:
+    client = guard.client()
+    store.breaks_after = len(VALUE) // 2
+    client.store(b"k", 8 * VALUE)
+
+    assert b"k" not in store.values
+    store.breaks_after = None
+    assert guard.probe() is State.OK
+    client.store(b"k")
+    assert client.load(b"k") == VALUE
 
 
 def test_a_store_that_refuses_for_a_while_costs_no_connection() -> None:
