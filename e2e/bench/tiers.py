@@ -118,8 +118,8 @@ def service_manifest() -> Json:
             "replicas": 2,
             "maxModelLen": 7168,
             "kvCacheMemory": "160Mi",
-            # PyTorch's threads spin while they wait for each other, as vLLM's scheduler does for them: on two cores, the
-            # one that is waited for had to wait for its turn, and the first token came after 0.15 to 1.1 s.
+            # PyTorch's threads spin while they wait for each other, and vLLM's scheduler while it waits for them:
+            # on two cores, whom they waited for had to wait for a turn, and the first token took 0.15 to 1.1 s.
             "env": [{"name": "OMP_WAIT_POLICY", "value": "PASSIVE"}],
             "resources": {"requests": {"cpu": "20m", "memory": "2Gi"}, "limits": {"memory": "6Gi"}},
         },
