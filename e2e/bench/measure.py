@@ -63,9 +63,11 @@ def first_token(service: Service, engine: str, text: Prompt) -> float:
     assert pod is not None
     url = f"http://{pod['status']['podIP']}:{counters.ENGINE_PORT}/v1/completions"
     body = {"model": service.name, "prompt": text, "max_tokens": 1, "temperature": 0}
-    begin = time.monotonic()
-    httpx.post(url, json=body, timeout=_ASK_SECONDS, trust_env=False).raise_for_status()
-    return time.monotonic() - begin
+    # A client takes 50 ms to be made, for the certificates that it reads.
+    with httpx.Client(timeout=_ASK_SECONDS, trust_env=False) as client:
+        begin = time.monotonic()
+        client.post(url, json=body).raise_for_status()
+        return time.monotonic() - begin
 
 
 def ask(service: Service, engine: str, text: Prompt) -> Asked:

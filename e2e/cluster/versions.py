@@ -53,5 +53,9 @@ PROMETHEUS = GoModule(
     {name: f"github.com/prometheus/prometheus/cmd/{name}" for name in ("prometheus", "promtool")},
     tags=("remove_all_sd", "enable_kubernetes_sd"),
 )
+# S3 in front of a folder, for tests: Apache-2.0, and the one such server among Go modules that is kept and small.
+VERSITYGW = GoModule(
+    "versitygw", "github.com/versity/versitygw", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}
+)
 # What a cluster runs. Other tools get a folder under go/ and a GoModule of their own, and `build.ensure([IT])`.
 MODULES = (ETCD, COREDNS, KUBERNETES)

@@ -199,6 +199,31 @@ def test_only_chunks_for_which_there_was_no_room_count_as_such() -> None:
     assert cache_sample(1.0, LMCACHE + told).no_room == 27
 
 
+STORES = """
+lmcache_mp_l2_store_submitted_objects_chunks_total{cache_salt=""} 30.0
+lmcache_mp_l2_store_submitted_objects_chunks_total{cache_salt="a"} 2.0
+lmcache_mp_l2_store_completed_objects_chunks_total{cache_salt=""} 10.0
+lmcache_mp_l2_store_completed_requests_total{l2_name="fs"} 5.0
+lmcache_mp_l2_store_completed_requests_total{l2_name="resp"} 4.0
+lmcache_mp_l2_store_throughput_GB_per_second_count{l2_name="fs"} 2.0
+"""
+
+
+def test_stores_are_counted_by_tier_and_one_that_is_given_up_is_told() -> None:
+    adapters = [
+        {"type": "S3L2Adapter", "is_healthy": False},
+        {"type": "FSL2Adapter", "is_healthy": True},
+        {"type": "RESPL2Adapter", "is_healthy": False},
+    ]
+    told = cache_sample(1.0, LMCACHE + STORES, json.dumps({"storage_manager": {"l2_adapters": adapters[:2]}})).l2
+
+    assert (told.submitted, told.stored) == (32, 10)
+    assert (told.ended, told.wrote) == ({"fs": 5}, {"fs": 2})
+    assert told.given_up == {"s3"}
+    whole = json.dumps({"storage_manager": {"l2_adapters": adapters}})
+    assert cache_sample(1.0, LMCACHE, whole).l2.given_up == {"s3"}, "guards tell of Valkey"
+
+
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-1", "1e999", "1e308"])
 def test_a_value_that_can_not_be_is_refused_by_name(value: str) -> None:
     with pytest.raises(ValueError, match="prompt_tokens_by_source_total is"):

@@ -45,6 +45,8 @@ class Reason(StrEnum):
     L2_FULL = "L2Full"
     L2_SLOW = "L2Slow"
     L2_REFUSING = "L2Refusing"
+    L2_NOT_STORING = "L2NotStoring"
+    L2_GIVEN_UP = "L2GivenUp"
 
     # Measuring.
     ALL_SAMPLED = "AllSampled"

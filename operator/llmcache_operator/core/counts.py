@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class EngineCounts(NamedTuple):
@@ -52,6 +55,25 @@ class CacheCounts(NamedTuple):
     found: float = 0
     lost_events: float = 0
     no_room: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class L2Stores:
+    """What one LMCache server did for the tiers behind it since it started.
+
+    `submitted` and `stored` are chunks, over all tiers. By LMCache's name of a tier, like `fs`: `ended` are tasks of
+    storing some chunks, failed ones included, and `wrote` those that wrote any. `given_up` are tiers no longer used.
+    """
+
+    submitted: int = 0
+    stored: int = 0
+    ended: Mapping[str, int] = field(default_factory=dict)
+    wrote: Mapping[str, int] = field(default_factory=dict)
+    given_up: frozenset[str] = frozenset()
+
+
+NOTHING_STORED = L2Stores()
+"""Of a server that has just started, or has no L2."""
 
 
 class RouterCounts(NamedTuple):

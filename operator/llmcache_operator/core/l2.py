@@ -1,4 +1,4 @@
-"""How the tier behind the LMCache servers is, as the guards beside them tell."""
+"""How the tiers behind the LMCache servers are: Valkey as the guards before it tell, others as LMCache counts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.api.conditions import ConditionType, Reason
 from llmcache_operator.core.conditions import Verdict
+from llmcache_operator.core.l2_stores import stores_verdict
 from llmcache_operator.core.measured import PATIENCE_SCRAPES
 from llmcache_operator.core.target import Component
 from llmcache_operator.core.values import L2Sample
@@ -42,14 +43,22 @@ def l2_sample(at: float, text: str) -> L2Sample:
 
 
 def l2_verdict(target: Target, parts: Parts, store: Rollout, measurement: Measurement, now: float) -> Verdict | None:
-    """Return how the Valkey of a service is, or None where it has none.
+    """Return how the L2 of a service is, or None where it has none: of its tiers the first in trouble, or the first.
 
     `store` is how far the service's own Valkey has come: while it comes up, that is the news, unless a guard has
     reached it and tells why it is of no use, which may keep it from being ready. Else the worst that a guard tells.
     """
     l2 = target.spec.cache.l2
-    if l2 is None or l2.valkey is None:
+    if l2 is None:
         return None
+    others = stores_verdict(target, measurement, now)
+    if l2.valkey is None:
+        return others
+    valkey = _valkey(target, parts, store, measurement, now)
+    return others if others and others.status is False and valkey.status is not False else valkey
+
+
+def _valkey(target: Target, parts: Parts, store: Rollout, measurement: Measurement, now: float) -> Verdict:
     told = _told(target, measurement, now)
     if target.managed_valkey and not store.complete and told.reason not in _REACHED:
         return _coming(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from llmcache_operator.core.counts import RouterSample
+from llmcache_operator.core.counts import L2Stores, RouterSample
 from llmcache_operator.core.exposition import maybe, series, total
 from llmcache_operator.core.values import CacheSample, EngineSample
 
@@ -48,14 +48,21 @@ ASKED = "lmcache_mp_lookup_requested_tokens_total"
 FOUND = "lmcache_mp_lookup_hit_tokens_total"
 LOST_EVENTS = "lmcache_mp_event_bus_dropped_events_total"
 NOT_LOADED = "lmcache_mp_l2_prefetch_failure_chunks_total"
+TO_STORE = "lmcache_mp_l2_store_submitted_objects_chunks_total"
+STORED = "lmcache_mp_l2_store_completed_objects_chunks_total"
+STORES_ENDED = "lmcache_mp_l2_store_completed_requests_total"
+STORES_THAT_WROTE = "lmcache_mp_l2_store_throughput_GB_per_second_count"
 CACHE_SERIES = (
     PROCESS_STARTED, USAGE_RATIO, USED_BYTES, EVICTED, WRITTEN, LOOKUPS, EARLY_EXITS, ASKED, FOUND, LOST_EVENTS,
-    NOT_LOADED,
+    NOT_LOADED, TO_STORE, STORED, STORES_ENDED, STORES_THAT_WROTE,
 )  # fmt: skip
 NOT_REGISTERED = "no_gpu_context"
 """Why a look-up ends early whose engine is not registered, on a CPU too (lmcache, multiprocess/modules/lookup.py)."""
 NO_ROOM = "l1_oom"
 """Why a chunk stays in the L2: no memory to load it into (lmcache, mp_observability/…/l2_failures.py)."""
+
+ADAPTERS = {"FSL2Adapter": "fs", "S3L2Adapter": "s3"}
+"""Types of L2 adapters in /status, and their names in metrics (lmcache, distributed/l2_adapters/*.py)."""
 
 PICKS = "llmcache_router_picks_total"
 EXPECTED = "llmcache_router_expected_prompt_tokens_total"
@@ -139,10 +146,34 @@ def cache_sample(at: float, metrics: str, status: str | None = None) -> CacheSam
         found=maybe(found, FOUND) or 0,
         lost_events=maybe(found, LOST_EVENTS) or 0,
         no_room=maybe(found, NOT_LOADED, reason=NO_ROOM) or 0,
+        l2=_l2_stores(found, told),
         objects=_objects(told),
         chunk_size=_number(told.get("chunk_size")),
         registered=_registered(told),
     )
+
+
+def _l2_stores(found: Found, status: dict[str, Any]) -> L2Stores:
+    return L2Stores(
+        submitted=maybe(found, TO_STORE) or 0,
+        stored=maybe(found, STORED) or 0,
+        ended=_by_tier(found, STORES_ENDED),
+        wrote=_by_tier(found, STORES_THAT_WROTE),
+        given_up=_given_up(status),
+    )
+
+
+def _by_tier(found: Found, name: str) -> dict[str, int]:
+    return {tier: told for tier in ADAPTERS.values() if (told := maybe(found, name, l2_name=tier)) is not None}
+
+
+def _given_up(status: dict[str, Any]) -> frozenset[str]:
+    """Return the tiers whose adapters call themselves unhealthy: they try nothing more."""
+    try:
+        ill = {told["type"] for told in status["storage_manager"]["l2_adapters"] if told["is_healthy"] is False}
+    except (KeyError, TypeError):
+        return frozenset()
+    return frozenset(name for kind, name in ADAPTERS.items() if kind in ill)
 
 
 def router_sample(pod: str, pod_uid: str, at: float, metrics: str) -> RouterSample:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llmcache_operator.core.counts import CacheCounts, EngineCounts
+from llmcache_operator.core.counts import NOTHING_STORED, CacheCounts, EngineCounts, L2Stores
 
 if TYPE_CHECKING:
     from llmcache_operator.api.conditions import Reason
@@ -143,8 +143,8 @@ class CacheSample:
 
     Counters since it started: chunks that were evicted and written; look-ups, and those of them from engines that
     it does not know; tokens asked for in whole chunks, and found (also those that the engine then finds in its own
-    memory); events that its metrics lost; chunks that stayed in the L2 for want of room. From /status, None where it
-    was not told: `objects` held, `chunk_size` in tokens, `registered` engines.
+    memory); events that its metrics lost; chunks that stayed in the L2 for want of room; what it stored in its `l2`.
+    From /status, None where it was not told: `objects` held, `chunk_size` in tokens, `registered` engines.
     """
 
     at: float
@@ -159,6 +159,7 @@ class CacheSample:
     found: int = 0
     lost_events: int = 0
     no_room: int = 0
+    l2: L2Stores = NOTHING_STORED
     objects: int | None = None
     chunk_size: int | None = None
     registered: float | None = None

@@ -1,0 +1,146 @@
+"""A volume and a bucket behind the servers of two engines: what is found in them, and what is said when one fails."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2e.bench.tiers import CLAIM
+from e2e.bucket import Bucket
+from e2e.kube import Kube, wait_until
+from e2e.services import READY_SECONDS, Answer, Service, manifest
+from e2e.valkey import CHUNK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from e2e.cluster.handle import Handle
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("models")]
+
+
+@dataclass(frozen=True)
+class Stores:
+    """A service with a volume and a bucket."""
+
+    service: Service
+    bucket: Bucket
+    volume: Path
+
+    def compute(self, engine: str, text: str) -> Answer:
+        """Let one engine compute a prompt, and wait until its chunks are in the bucket, which LMCache fills last."""
+        before = self.bucket.objects()
+        answer = self.service.ask_engine(engine, text)
+        assert answer.tokens.computed == answer.tokens.total
+        chunks = answer.tokens.total // CHUNK
+        wait_until("the prefix is in the bucket", lambda: self.bucket.objects() - before >= chunks, seconds=60)
+        return answer
+
+    def find(self, engine: str, text: str, first: Answer) -> None:
+        """Let another engine answer the same, from what the first one stored."""
+        again = self.service.ask_engine(engine, text)
+        assert again.tokens.server >= 0.9 * (first.tokens.total // CHUNK * CHUNK)
+        assert again.is_like(first)
+
+    @contextlib.contextmanager
+    def read_only_volume(self) -> Iterator[None]:
+        """Let nobody put a file into the folder; servers aren't root."""
+        folder = self.volume / "lmcache"
+        mode = folder.stat().st_mode
+        folder.chmod(0o555)
+        try:
+            yield
+        finally:
+            folder.chmod(mode)
+
+
+@pytest.fixture(scope="module")
+def stores(cluster: Handle, kube: Kube, refs: dict[str, str]) -> Iterator[Stores]:
+    """Provide two engines with a server beside each, a volume and a bucket."""
+    if cluster.kind != "local":
+        pytest.skip("the bucket's program and the volume's folder are on this machine: --cluster=local")
+    bucket = Bucket(Kube(kube.kubeconfig, f"bucket-{uuid.uuid4().hex[:8]}"))
+    kube.run("create", "namespace", bucket.kube.namespace)
+    try:
+        bucket.make(refs["router"], kube)
+        l2 = {"fileSystem": {"claimName": CLAIM["metadata"]["name"]}, "s3": bucket.spec}
+        kube.apply(
+            CLAIM, manifest("stores", engine={"replicas": 2}, cache={"topology": "PerEngine", "l2": l2, "cpu": "50m"})
+        )
+        service = Service(kube, "stores")
+        service.wait("Ready", "True")
+        yield Stores(service, bucket, folder_of(kube, CLAIM["metadata"]["name"]))
+        kube.run("delete", "llmcs", service.name)
+    finally:
+        kube.run("delete", "namespace", bucket.kube.namespace, "--timeout=60s", seconds=65)
+
+
+def folder_of(kube: Kube, claim: str) -> Path:
+    """Return where a claim's volume is on this machine."""
+    bound = kube.get("pvc", claim) or {}
+    volume = kube.get("pv", bound["spec"]["volumeName"]) or {}
+    return Path(volume["spec"]["hostPath"]["path"])
+
+
+def prompt() -> str:
+    """Return a prompt of some 2,000 tokens that nobody has sent before."""
+    return f"{uuid.uuid4()}: " + " ".join(f"there were {number} small boats," for number in range(300))
+
+
+def test_what_one_engine_computed_is_in_both_and_found_by_the_other(stores: Stores) -> None:
+    one, other = stores.service.engines()
+    text = prompt()
+    first = stores.compute(one, text)
+    stores.find(other, text, first)
+
+    assert len(list((stores.volume / "lmcache").glob("*.data"))) >= first.tokens.total // CHUNK
+    assert stores.service.status()["cache"]["layout"] == "PerEngine, L2: fileSystem, s3"
+    stores.service.wait("L2Ready", "True", seconds=60)
+
+
+def test_a_volume_that_takes_nothing_is_named_while_the_bucket_goes_on(stores: Stores) -> None:
+    one, other = stores.service.engines()
+    text = prompt()
+    with stores.read_only_volume():
+        first = stores.compute(one, text)
+        named = stores.service.wait("L2Ready", "False", "L2NotStoring", seconds=60)
+        stores.find(other, text, first)
+
+    assert f"can't store in fileSystem: {one} lost the last {first.tokens.total // CHUNK} chunks" in named["message"]
+    assert stores.service.condition("Ready")["status"] == "True"
+    stores.compute(one, prompt())
+    stores.service.wait("L2Ready", "True", seconds=60)
+
+
+def test_a_bucket_that_lmcache_gave_up_is_named_and_has_everything_after_a_restart(stores: Stores) -> None:
+    old = stores.service.engines()
+    text = prompt()
+    with stores.read_only_volume():
+        first = stores.compute(old[0], text)
+    stores.bucket.stop()
+
+    def given_up() -> bool:
+        answer = stores.service.ask_engine(old[0], prompt())
+        assert answer.tokens.computed == answer.tokens.total
+        return stores.service.condition("L2Ready").get("reason") == "L2GivenUp"
+
+    wait_until("L2Ready says L2GivenUp", given_up, seconds=120)
+    assert f"then delete the pod {old[0]}" in stores.service.condition("L2Ready")["message"]
+    assert stores.service.condition("Ready")["status"] == "True"
+
+    stores.bucket.start()
+    stores.service.kube.run("delete", "pod", *old, "--grace-period=5", "--wait=false")
+    engines = wait_until("two new engines", lambda: renewed(stores.service, old), seconds=READY_SECONDS)
+    stores.find(engines[1], text, first)
+    stores.service.wait("L2Ready", "True", seconds=60)
+
+
+def renewed(service: Service, old: list[str]) -> list[str] | None:
+    """Return the engines once there are as many new ones, all ready."""
+    engines = [name for name in service.engines() if name not in old]
+    return engines if len(engines) == len(old) and all(map(service.kube.is_ready, engines)) else None
