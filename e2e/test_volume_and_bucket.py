@@ -111,7 +111,7 @@ def test_a_volume_that_takes_nothing_is_named_while_the_bucket_goes_on(stores: S
         named = stores.service.wait("L2Ready", "False", "L2NotStoring", seconds=60)
         stores.find(other, text, first)
 
-    assert f"can't store in fileSystem: {one} lost the last {first.tokens.total // CHUNK} chunks" in named["message"]
+    assert f"in fileSystem: {one}/cache-server lost the last {first.tokens.total // CHUNK} chunks" in named["message"]
     assert stores.service.condition("Ready")["status"] == "True"
     stores.compute(one, prompt())
     stores.service.wait("L2Ready", "True", seconds=60)
@@ -130,7 +130,7 @@ def test_a_bucket_that_lmcache_gave_up_is_named_and_has_everything_after_a_resta
         return stores.service.condition("L2Ready").get("reason") == "L2GivenUp"
 
     wait_until("L2Ready says L2GivenUp", given_up, seconds=120)
-    assert f"then delete the pod {old[0]}" in stores.service.condition("L2Ready")["message"]
+    assert f"delete pods like {old[0]} one by one" in stores.service.condition("L2Ready")["message"]
     assert stores.service.condition("Ready")["status"] == "True"
 
     stores.bucket.start()

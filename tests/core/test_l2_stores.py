@@ -77,10 +77,10 @@ def test_a_bucket_that_refuses_is_named_with_what_to_look_at() -> None:
 def test_a_bucket_that_lmcache_has_given_up_says_so_until_the_server_restarts() -> None:
     given_up = replace(stores(8, 4, 2, 1, "s3"), given_up=frozenset({"s3"}))
 
-    found = verdict(BUCKET, {"a": scraped(given_up)})
+    found = verdict(BUCKET, {"a/cache-server": scraped(given_up)})
 
     assert (found.status, found.reason) == (False, Reason.L2_GIVEN_UP)
-    assert "then delete the pod a" in found.message
+    assert "then delete pods like a one by one." in found.message
     again = scraped(given_up, stores(0, 0, 0, 0, "s3"), started_at=[1.0, 2.0])
     assert verdict(BUCKET, {"a": again}).status is True
 

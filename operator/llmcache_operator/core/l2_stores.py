@@ -46,10 +46,12 @@ def _given_up(tier: str, servers: Mapping[str, Sequence[CacheSample]]) -> Verdic
     names = [name for name, samples in servers.items() if tier in samples[-1].l2.given_up]
     if not names:
         return None
+    # A server beside an engine is named after both.
+    pod, _, _ = names[0].partition("/")
     text = (
         f"{len(names)} of {len(servers)} LMCache servers use {_FIELDS[tier]} no more: LMCache gives up after three "
-        f"failed connections in a row, until the server restarts. See whether the store answers again, then delete the "
-        f"pod {names[0]}. {_SERVE_ON}"
+        f"failed connections in a row, until the server restarts. See whether the store answers again, then delete "
+        f"pods like {pod} one by one. {_SERVE_ON}"
     )
     return Verdict(ConditionType.L2_READY, status=False, reason=Reason.L2_GIVEN_UP, message=text)
 
