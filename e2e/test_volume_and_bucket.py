@@ -1,8 +1,12 @@
-"""A volume and a bucket behind the servers of two engines: what is found in them, and what is said when one fails."""
+"""A volume and a bucket behind the servers of two engines: what is found in them, and what happens when one fails."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from e2e.cluster.handle import Handle
+
+VOLUME_BYTES, OLD_BYTES = 64 << 20, 1 << 20
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("models")]
 
@@ -68,28 +74,71 @@ def stores(cluster: Handle, kube: Kube, refs: dict[str, str]) -> Iterator[Stores
     kube.run("create", "namespace", bucket.kube.namespace)
     try:
         bucket.make(refs["router"], kube)
-        l2 = {"fileSystem": {"claimName": CLAIM["metadata"]["name"]}, "s3": bucket.spec}
-        kube.apply(
-            CLAIM, manifest("stores", engine={"replicas": 2}, cache={"topology": "PerEngine", "l2": l2, "cpu": "50m"})
-        )
-        service = Service(kube, "stores")
-        service.wait("Ready", "True")
-        yield Stores(service, bucket, folder_of(kube, CLAIM["metadata"]["name"]))
-        kube.run("delete", "llmcs", service.name)
+        kube.apply(CLAIM)
+        with full_volume(folder_of(kube, CLAIM["metadata"]["name"])) as volume:
+            l2 = {"fileSystem": {"claimName": CLAIM["metadata"]["name"]}, "s3": bucket.spec}
+            cache = {"topology": "PerEngine", "l2": l2, "cpu": "50m"}
+            kube.apply(manifest("stores", engine={"replicas": 2}, cache=cache))
+            service = Service(kube, "stores")
+            service.wait("Ready", "True")
+            yield Stores(service, bucket, volume)
+            kube.run("delete", "llmcs", service.name)
     finally:
         kube.run("delete", "namespace", bucket.kube.namespace, "--timeout=60s", seconds=65)
 
 
 def folder_of(kube: Kube, claim: str) -> Path:
     """Return where a claim's volume is on this machine."""
-    bound = kube.get("pvc", claim) or {}
-    volume = kube.get("pv", bound["spec"]["volumeName"]) or {}
+
+    def bound() -> str | None:
+        return (kube.get("pvc", claim) or {})["spec"].get("volumeName")
+
+    volume = kube.get("pv", wait_until(f"pvc/{claim} is bound", bound, seconds=30)) or {}
     return Path(volume["spec"]["hostPath"]["path"])
+
+
+@contextlib.contextmanager
+def full_volume(folder: Path) -> Iterator[Path]:
+    """Lay a file system over a volume that chunks from long ago fill to the last block: not even a folder fits in."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
+        image = Path(scratch) / "image"
+        with image.open("wb") as file:
+            file.truncate(VOLUME_BYTES)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True, timeout=60)
+        subprocess.run(["mount", "-o", "loop", image, folder], check=True, timeout=60)
+        try:
+            chunks = folder / "lmcache"
+            chunks.mkdir()
+            for at in range(VOLUME_BYTES // OLD_BYTES + 1):
+                fill(chunks / f"{at}.data", OLD_BYTES)
+            for path in (folder, chunks):
+                path.chmod(0o777)
+            yield folder
+        finally:
+            # Pods that are still ending keep it until they are gone.
+            subprocess.run(["umount", "--lazy", folder], check=True, timeout=60)
+
+
+def fill(path: Path, size: int) -> None:
+    """Write a file that was used last in 1970, or as much of it as there is room for."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        for _ in range(size // 1024):
+            file.write(bytes(1024))
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(path, (0, 0))
 
 
 def prompt() -> str:
     """Return a prompt of some 2,000 tokens that nobody has sent before."""
     return f"{uuid.uuid4()}: " + " ".join(f"there were {number} small boats," for number in range(300))
+
+
+def test_servers_start_on_a_full_volume_and_room_is_kept_in_it(stores: Stores) -> None:
+    told = shutil.disk_usage(stores.volume)
+    old = [path for path in (stores.volume / "lmcache").glob("*.data") if path.stat().st_mtime == 0]
+
+    assert told.free >= 0.1 * told.total
+    assert 0 < len(old) < VOLUME_BYTES // OLD_BYTES, "no more than has to go"
 
 
 def test_what_one_engine_computed_is_in_both_and_found_by_the_other(stores: Stores) -> None:
@@ -98,7 +147,7 @@ def test_what_one_engine_computed_is_in_both_and_found_by_the_other(stores: Stor
     first = stores.compute(one, text)
     stores.find(other, text, first)
 
-    assert len(list((stores.volume / "lmcache").glob("*.data"))) >= first.tokens.total // CHUNK
+    assert len(list((stores.volume / "lmcache").glob("*@*.data"))) >= first.tokens.total // CHUNK
     assert stores.service.status()["cache"]["layout"] == "PerEngine, L2: fileSystem, s3"
     stores.service.wait("L2Ready", "True", seconds=60)
 

@@ -127,6 +127,26 @@ def test_servers_that_share_a_folder_never_write_the_same_file() -> None:
     assert "POD_NAME" in [entry["name"] for entry in server["env"]]
 
 
+@pytest.mark.parametrize("topology", ["Shared", "PerEngine"])
+def test_there_is_room_in_a_volume_before_the_server_starts(topology: str) -> None:
+    spec = server_pod(MANAGED | {"fileSystem": {"claimName": "kv", "path": "a"}}, topology)
+    names = [container["name"] for container in (*spec["initContainers"], *spec["containers"])]
+    sweeper = spec["initContainers"][names.index("l2-sweeper")]
+
+    assert names.index("l2-guard") < names.index("l2-sweeper") < names.index("cache-server")
+    assert sweeper["restartPolicy"] == "Always"
+    assert sweeper["command"] == ["llmcache-l2-sweeper", "--folder", "/llmcache/l2/a"]
+    assert sweeper["startupProbe"]["exec"]["command"] == [*sweeper["command"], "--once"]
+    assert sweeper["volumeMounts"][0]["name"] in [volume["name"] for volume in spec["volumes"]]
+
+
+def test_only_guards_have_a_port_to_read() -> None:
+    files = planned(cache={"l2": {"fileSystem": {"claimName": "kv"}}})
+    policy = find(files, "NetworkPolicy", Component.CACHE_SERVER)
+
+    assert policy == find(planned(), "NetworkPolicy", Component.CACHE_SERVER)
+
+
 def test_a_bucket_is_named_in_the_host_and_its_keys_come_from_a_secret() -> None:
     s3 = {"bucket": "kv-1", "region": "eu-west-1", "credentialsSecretRef": {"name": "aws"}, "extra": {"type": "x"}}
     (adapter,) = adapters({"s3": s3})

@@ -145,7 +145,7 @@ class Valkey(Model):
 
 
 class FileSystem(Model):
-    """A folder in a PersistentVolumeClaim. Nothing is ever deleted from it: when it is full, nothing more is stored."""
+    """A folder in a PersistentVolumeClaim. A tenth of it is kept free: what was used longest ago is deleted."""
 
     claim_name: Annotated[
         str,
@@ -208,7 +208,7 @@ class L2(Model):
 
     valkey: Annotated[Valkey | None, Field(description="A Valkey or Redis: fast, shared, bounded.")] = None
     file_system: Annotated[
-        FileSystem | None, Field(description="A folder in a PersistentVolumeClaim; it only grows.")
+        FileSystem | None, Field(description="A folder in a PersistentVolumeClaim, of which a tenth is kept free.")
     ] = None
     s3: Annotated[S3 | None, Field(description="A bucket: cheap and slow.")] = None
     compression: Annotated[

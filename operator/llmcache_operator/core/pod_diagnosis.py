@@ -37,6 +37,7 @@ _BY_CONTAINER = {
     "fetch": Reason.MODEL_FETCH_FAILED,
     "cache-server": Reason.CACHE_SERVER_CRASHING,
     "l2-guard": Reason.L2_CRASHING,
+    "l2-sweeper": Reason.L2_CRASHING,
     "valkey": Reason.L2_CRASHING,
 }
 _MEMORY_FIELD = {
@@ -53,6 +54,7 @@ _IMAGE_FIELD = {
     "router": "the operator's router image",
     "gate": "the operator's router image",
     "l2-guard": "the operator's router image",
+    "l2-sweeper": "the operator's router image",
 }
 _PULL_REASONS = (
     "ErrImagePull",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 CONTAINER = "cache-server"
 GUARD = "l2-guard"
+SWEEPER = "l2-sweeper"
 
 
 def server_beside(pod: Json) -> Json:

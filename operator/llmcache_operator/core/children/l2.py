@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llmcache_operator.api.fields import Switch
 from llmcache_operator.core.children import pods
 from llmcache_operator.core.children.valkey import PORT, password_secret
-from llmcache_operator.core.sidecar import GUARD
+from llmcache_operator.core.sidecar import GUARD, SWEEPER
 from llmcache_operator.core.target import Component, Target
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ GUARD_HTTP_PORT_NAME = "l2"
 CONNECTIONS = 4
 """Of an LMCache server to Valkey: 160 MB in chunks of 6 MB took 0.10 s over four and 0.13 s over eight, whose buffers
 are more than the processor's caches hold (two cores, one of them busy)."""
+SWEEPER_PROGRAM = "llmcache-l2-sweeper"
 _FILES, _KEY, _CA = "/llmcache/l2", "/llmcache/l2-key", "/llmcache/l2-ca"
 _SECRET_MODE = 0o440
 
@@ -57,8 +58,20 @@ def parts(target: Target) -> L2Parts:
         env=tuple(_env(wanted)),
         mounts=tuple({"name": volume["name"], "mountPath": path} | how for volume, path, how in _volumes(wanted)),
         volumes=(*(volume for volume, _, _ in _volumes(wanted)), *_guard_volumes(wanted)),
-        sidecars=(_guard(target, wanted.valkey),) if wanted.valkey else (),
+        sidecars=tuple(_sidecars(target, wanted)),
     )
+
+
+def guarded(target: Target) -> bool:
+    """Whether a guard stands beside each LMCache server of a service."""
+    return bool(target.spec.cache.l2 and target.spec.cache.l2.valkey)
+
+
+def _sidecars(target: Target, wanted: L2) -> Iterator[Json]:
+    if wanted.valkey:
+        yield _guard(target, wanted.valkey)
+    if wanted.file_system:
+        yield _sweeper(target, wanted.file_system)
 
 
 def _adapters(wanted: L2) -> Iterator[Json]:
@@ -75,9 +88,13 @@ def _file_system(wanted: FileSystem) -> Json:
     """Return the adapter; each server writes in a folder of its own before it renames, since servers share the rest."""
     return wanted.extra | {
         "type": "fs",
-        "base_path": f"{_FILES}/{wanted.path}",
+        "base_path": _folder(wanted),
         "relative_tmp_dir": ".writing-$(POD_NAME)",
     }
+
+
+def _folder(wanted: FileSystem) -> str:
+    return f"{_FILES}/{wanted.path}"
 
 
 def _s3(wanted: S3) -> Json:
@@ -151,6 +168,24 @@ def _guard(target: Target, wanted: Valkey) -> Json:
         "livenessProbe": pods.http_probe("/healthz", GUARD_HTTP_PORT_NAME, period=10, failures=6, timeout=10),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         **({"volumeMounts": mounts} if mounts else {}),
+    }
+
+
+def _sweeper(target: Target, wanted: FileSystem) -> Json:
+    """Return the native sidecar that keeps room in the volume: LMCache does not, nor starts without (docs/adr/0016)."""
+    command = [SWEEPER_PROGRAM, "--folder", _folder(wanted)]
+    return {
+        "name": SWEEPER,
+        "image": target.settings.router_image,
+        "imagePullPolicy": target.settings.image_pull_policy,
+        "restartPolicy": "Always",
+        "command": command,
+        "resources": {"requests": {"cpu": "5m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+        "securityContext": pods.container_security(read_only_root=True),
+        # The server starts after this.
+        "startupProbe": {"exec": {"command": [*command, "--once"]}, "periodSeconds": 1, "timeoutSeconds": 60},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "l2-files", "mountPath": _FILES}],
     }
 
 

@@ -34,7 +34,7 @@ def _monitor(target: Target, component: Component) -> Json:
     beside = Component.CACHE_SERVER not in target.components
     if component is Component.ENGINE and beside:
         endpoints.append(_endpoint(Component.CACHE_SERVER, HTTP_PORT_NAME))
-    if component is (Component.ENGINE if beside else Component.CACHE_SERVER) and l2.parts(target).sidecars:
+    if component is (Component.ENGINE if beside else Component.CACHE_SERVER) and l2.guarded(target):
         endpoints.append(_endpoint(Component.CACHE_SERVER, l2.GUARD_HTTP_PORT_NAME))
     return {
         "apiVersion": POD_MONITOR[0],

@@ -28,7 +28,7 @@ def build(target: Target) -> tuple[Json, ...]:
     engines, routers = _pods(target, Component.ENGINE), _pods(target, Component.ROUTER)
     clients = _namespace(target.spec.router.gateway_namespace)
     beside = Component.CACHE_SERVER not in target.components
-    guarded = [_allow(watchers, l2.GUARD_HTTP_PORT)] if l2.parts(target).sidecars else []
+    guarded = [_allow(watchers, l2.GUARD_HTTP_PORT)] if l2.guarded(target) else []
     watched = [_allow(watchers, server.HTTP_PORT), *guarded]
     servers = engines if beside else _pods(target, Component.CACHE_SERVER)
     ingress = {
