@@ -136,7 +136,7 @@ def test_there_is_room_in_a_volume_before_the_server_starts(topology: str) -> No
     assert names.index("l2-guard") < names.index("l2-sweeper") < names.index("cache-server")
     assert sweeper["restartPolicy"] == "Always"
     assert sweeper["command"] == ["llmcache-l2-sweeper", "--folder", "/llmcache/l2/a"]
-    assert sweeper["startupProbe"]["exec"]["command"] == [*sweeper["command"], "--once"]
+    assert sweeper["startupProbe"]["exec"]["command"] == [*sweeper["command"], "--probe"]
     assert sweeper["volumeMounts"][0]["name"] in [volume["name"] for volume in spec["volumes"]]
 
 

@@ -36,7 +36,7 @@ def scraped(*told: L2Stores, started_at: Sequence[float] | None = None) -> tuple
     starts = started_at or [NOW - 86_400] * len(told)
     first = NOW - SCRAPE * (len(told) - 1)
     return tuple(
-        CacheSample(first + SCRAPE * at, 0.5, 1 << 20, 0, started_at=start, l2=l2)
+        CacheSample(first + SCRAPE * at, 0.5, 1 << 20, 0, started_at=start, l2=l2, objects=1)
         for at, (l2, start) in enumerate(zip(told, starts, strict=True))
     )
 
@@ -52,7 +52,7 @@ def verdict(l2: dict[str, Any], servers: Servers, seen: Measurement | None = Non
 
 
 WELL = scraped(stores(10, 10, 2, 2), stores(20, 20, 4, 4))
-FULL = scraped(stores(10, 10, 2, 2), stores(30, 10, 5, 2), stores(30, 10, 5, 2))
+FULL = scraped(stores(10, 10, 2, 2), stores(30, 10, 5, 2), stores(30, 10, 5, 2), stores(30, 10, 5, 2))
 
 
 def test_a_volume_that_takes_nothing_more_is_named_with_what_was_lost_since() -> None:
@@ -66,7 +66,7 @@ def test_a_volume_that_takes_nothing_more_is_named_with_what_was_lost_since() ->
 
 
 def test_a_bucket_that_refuses_is_named_with_what_to_look_at() -> None:
-    refused = scraped(*(stores(0, 0, 0, 0, "s3"), stores(8, 0, 2, 0, "s3"), stores(8, 0, 2, 0, "s3")))
+    refused = scraped(stores(0, 0, 0, 0, "s3"), *[stores(8, 0, 2, 0, "s3")] * 3)
 
     found = verdict(BUCKET, {"a": refused})
 
@@ -85,52 +85,96 @@ def test_a_bucket_that_lmcache_has_given_up_says_so_until_the_server_restarts() 
     assert verdict(BUCKET, {"a": again}).status is True
 
 
+def test_a_status_that_could_not_be_read_once_changes_nothing() -> None:
+    given_up = replace(stores(8, 4, 2, 1, "s3"), given_up=frozenset({"s3"}))
+    first, second = scraped(given_up, stores(8, 4, 2, 1, "s3"))
+
+    assert verdict(BUCKET, {"a": (first, replace(second, objects=None))}).reason is Reason.L2_GIVEN_UP
+    assert verdict(BUCKET, {"a": (first, second)}).status is True
+
+
+def held(told: L2Stores) -> list[L2Stores]:
+    """The same in three scrapes, for all that may have been on its way."""
+    return [told] * 3
+
+
 @pytest.mark.parametrize(
     "told",
     [
         pytest.param([stores(10, 10, 2, 2)], id="one scrape"),
         pytest.param([stores(10, 0, 0, 0), stores(20, 0, 0, 0)], id="on their way"),
-        pytest.param([stores(10, 10, 2, 2), stores(20, 20, 4, 2), stores(20, 20, 4, 2)], id="there already"),
-        pytest.param([stores(10, 10, 2, 2), stores(20, 10, 3, 2), stores(30, 20, 5, 4)], id="well again"),
-        pytest.param([stores(10, 10, 2, 2), stores(20, 15, 4, 3), stores(20, 15, 4, 3)], id="some of them"),
+        pytest.param([stores(10, 10, 2, 2), stores(99, 10, 3, 2), stores(99, 10, 3, 2)], id="one ended, others go on"),
+        pytest.param([stores(10, 10, 2, 2), *held(stores(20, 20, 4, 2))], id="there already"),
+        pytest.param([stores(10, 10, 2, 2), stores(20, 10, 3, 2), *held(stores(30, 20, 5, 4))], id="well again"),
+        pytest.param([stores(10, 10, 2, 2), *held(stores(20, 15, 4, 3))], id="some of them"),
     ],
 )
 def test_nothing_is_lost_while_tasks_go_on_or_find_their_chunks_there_or_work_in_part(told: list[L2Stores]) -> None:
-    assert lost("fs", scraped(*told)) <= 0
+    assert lost("fs", scraped(*told), alone=True) <= 0
     assert verdict(FILES, {"a": scraped(*told)}).status is True
 
 
-def test_what_a_server_lost_before_it_restarted_is_past() -> None:
-    restarted = scraped(stores(10, 0, 2, 0), stores(10, 0, 2, 0), stores(0, 0, 0, 0), started_at=[1.0, 1.0, 2.0])
+def test_tasks_that_write_and_fail_all_the_same_lose_their_chunks_too() -> None:
+    throttled = scraped(stores(10, 10, 2, 2, "s3"), *held(stores(310, 10, 20, 20, "s3")))
 
-    assert lost("fs", restarted[:2]) == 10
-    assert lost("fs", restarted) == 0
+    assert "lost the last 300 chunks" in verdict(BUCKET, {"a": throttled}).message
+
+
+def test_what_a_server_lost_before_it_restarted_is_past() -> None:
+    before = [stores(10, 0, 2, 0)] * 3
+    restarted = scraped(*before, stores(0, 0, 0, 0), started_at=[1.0, 1.0, 1.0, 2.0])
+
+    assert lost("fs", restarted[:3], alone=True) == 10
+    assert lost("fs", restarted, alone=True) == 0
+
+
+def both(submitted: int, stored: int, files: tuple[int, int], objects: tuple[int, int]) -> L2Stores:
+    """What a server counts that has a volume and a bucket: chunks, and of each the tasks that ended and that wrote."""
+    names = ("fs", "s3")
+    return L2Stores(
+        submitted, stored, dict(zip(names, (files[0], objects[0]), strict=True)),
+        dict(zip(names, (files[1], objects[1]), strict=True)),
+    )  # fmt: skip
 
 
 def test_a_tier_that_works_does_not_hide_one_that_fails() -> None:
-    def told(submitted: int, stored: int, files: int) -> L2Stores:
-        return L2Stores(submitted, stored, {"fs": files, "s3": files}, {"fs": 1, "s3": files})
+    told = [both(20, 20, (1, 1), (1, 1)), *held(both(40, 30, (3, 1), (3, 3)))]
 
-    servers = {"a": scraped(told(20, 20, 1), told(40, 30, 3), told(40, 30, 3))}
+    assert "can't store in fileSystem: a lost the last 10" in verdict(FILES | BUCKET, {"a": scraped(*told)}).message
 
-    found = verdict(FILES | BUCKET, servers)
 
-    assert "can't store in fileSystem: a lost the last 10 chunks" in found.message
+def test_of_two_tiers_that_wrote_nothing_both_are_named() -> None:
+    told = [both(20, 20, (1, 1), (1, 1)), *held(both(40, 30, (3, 1), (3, 1)))]
+
+    found = verdict(FILES | BUCKET, {"a": scraped(*told)}).message
+
+    assert "can't store in fileSystem and s3: a lost the last 10 chunks. See whether the volume" in found
+    assert "See whether the bucket" in found
+
+
+def test_a_bucket_that_is_given_up_explains_what_was_lost() -> None:
+    told = [both(20, 20, (1, 1), (1, 1)), *held(both(40, 30, (3, 1), (3, 1)))]
+    told[-1] = replace(told[-1], given_up=frozenset({"s3"}))
+
+    assert verdict(FILES | BUCKET, {"a": scraped(*told)}).reason is Reason.L2_GIVEN_UP
 
 
 def test_valkeys_trouble_comes_first_and_hides_no_other_once_it_is_over() -> None:
-    both = VALKEY | FILES
+    three = VALKEY | FILES
     ill, well = (Measurement().with_l2(L2Sample(NOW, state, "its words"), "a") for state in ("Full", "Ok"))
 
-    assert verdict(both, {"a": FULL}, ill).reason is Reason.L2_FULL
-    assert verdict(both, {"a": FULL}, well).reason is Reason.L2_NOT_STORING
-    assert verdict(both, {"a": WELL}, well).message == "1 of 1 LMCache servers use Valkey"
+    assert verdict(three, {"a": FULL}, ill).reason is Reason.L2_FULL
+    assert verdict(three, {"a": FULL}, well).reason is Reason.L2_NOT_STORING
+    assert verdict(three, {"a": WELL}, well).message == "1 of 1 LMCache servers use Valkey"
 
 
 def test_what_is_well_is_said_and_what_nobody_told_is_unknown() -> None:
     well, unknown = verdict(FILES | BUCKET, {"a": WELL}), verdict(FILES, {})
     old = tuple(replace(sample, at=sample.at - 600) for sample in WELL)
 
-    assert (well.status, well.message) == (True, "No store of 1 LMCache servers in fileSystem and s3 failed of late")
+    assert (well.status, well.message) == (
+        True,
+        "No LMCache server, of 1, has lost its newest stores in fileSystem and s3",
+    )
     assert (unknown.status, unknown.reason) == (None, Reason.NOT_SAMPLED_YET)
     assert verdict(FILES, {"a": old}).status is None

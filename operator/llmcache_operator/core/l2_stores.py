@@ -10,22 +10,27 @@ from typing import TYPE_CHECKING
 
 from llmcache_operator.api.conditions import ConditionType, Reason
 from llmcache_operator.core.conditions import Verdict
-from llmcache_operator.core.counts import NOTHING_STORED, L2Stores
+from llmcache_operator.core.counts import NOTHING_STORED
 from llmcache_operator.core.growth import restarted
 from llmcache_operator.core.measured import PATIENCE_SCRAPES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from llmcache_operator.core.counts import L2Stores
     from llmcache_operator.core.target import Target
     from llmcache_operator.core.values import CacheSample
     from llmcache_operator.core.window import Measurement
+
+    Servers = Mapping[str, Sequence[CacheSample]]
 
 _FIELDS = {"fs": "fileSystem", "s3": "s3"}
 _ADVICE = {
     "fs": "See whether the volume is full or read-only",
     "s3": "See whether the bucket is there, and whether these credentials may write to it",
 }
+_ON_THEIR_WAY = 2
+"""Scrapes. What was to be stored within them may still be stored."""
 _SERVE_ON = "Engines serve on without what it does not hold"
 
 
@@ -33,65 +38,83 @@ def stores_verdict(target: Target, measurement: Measurement, now: float) -> Verd
     """Return how the volume and the bucket of a service are, or None where it has neither."""
     l2 = target.spec.cache.l2
     tiers = [] if l2 is None else [tier for tier, have in (("fs", l2.file_system), ("s3", l2.s3)) if have]
-    if not tiers:
+    if l2 is None or not tiers:
         return None
     oldest = now - PATIENCE_SCRAPES * target.settings.scrape_interval
     servers = {name: samples for name, samples in sorted(measurement.caches.items()) if samples[-1].at > oldest}
-    troubles = (trouble for tier in tiers for trouble in (_given_up(tier, servers), _failing(tier, servers)))
-    return next((trouble for trouble in troubles if trouble), None) or _well(tiers, len(servers))
+    alone = len(tiers) == 1 and l2.valkey is None
+    return _given_up(servers) or _failing(tiers, servers, alone=alone) or _well(tiers, len(servers))
 
 
-def _given_up(tier: str, servers: Mapping[str, Sequence[CacheSample]]) -> Verdict | None:
-    """Return whether LMCache has stopped using a tier: it does after three connections in a row that fail."""
-    names = [name for name, samples in servers.items() if tier in samples[-1].l2.given_up]
-    if not names:
+def _given_up(servers: Servers) -> Verdict | None:
+    """Return whether LMCache has stopped using a tier: it does after three connections that fail."""
+    found = {name: told for name, samples in servers.items() if (told := _newest_status(samples).given_up)}
+    if not found:
         return None
+    name, tiers = next(iter(found.items()))
     # A server beside an engine is named after both.
-    pod, _, _ = names[0].partition("/")
+    pod, _, _ = name.partition("/")
     text = (
-        f"{len(names)} of {len(servers)} LMCache servers use {_FIELDS[tier]} no more: LMCache gives up after three "
-        f"failed connections in a row, until the server restarts. See whether the store answers again, then delete "
-        f"pods like {pod} one by one. {_SERVE_ON}"
+        f"{len(found)} of {len(servers)} LMCache servers use {_names(tiers)} no more: LMCache gives up after three "
+        f"failed connections, until the server restarts. See whether the store answers again, then delete pods like "
+        f"{pod} one by one. {_SERVE_ON}"
     )
     return Verdict(ConditionType.L2_READY, status=False, reason=Reason.L2_GIVEN_UP, message=text)
 
 
-def _failing(tier: str, servers: Mapping[str, Sequence[CacheSample]]) -> Verdict | None:
-    found = {name: chunks for name, samples in servers.items() if (chunks := lost(tier, samples)) > 0}
-    if not found:
+def _newest_status(samples: Sequence[CacheSample]) -> L2Stores:
+    """Return the newest that a server told at /status, which can be missing where its metrics are not."""
+    return next((sample.l2 for sample in reversed(samples) if sample.objects is not None), NOTHING_STORED)
+
+
+def _failing(tiers: Sequence[str], servers: Servers, *, alone: bool) -> Verdict | None:
+    found = {name: {tier: lost(tier, samples, alone=alone) for tier in tiers} for name, samples in servers.items()}
+    losing = {name: max(chunks.values()) for name, chunks in found.items() if max(chunks.values()) > 0}
+    if not losing:
         return None
-    name = max(found, key=lambda name: found[name])
+    name = max(losing, key=lambda name: losing[name])
+    # Chunks are counted over all tiers, so more than one may have lost them.
+    blamed = [tier for tier, chunks in found[name].items() if chunks > 0]
     text = (
-        f"{len(found)} of {len(servers)} LMCache servers can't store in {_FIELDS[tier]}: {name} lost the last "
-        f"{found[name]:,} chunks. {_ADVICE[tier]}; its log has the error. {_SERVE_ON}"
+        f"{len(losing)} of {len(servers)} LMCache servers can't store in {_names(blamed)}: {name} lost the last "
+        f"{losing[name]:,} chunks. {'. '.join(_ADVICE[tier] for tier in blamed)}; its log has the error. {_SERVE_ON}"
     )
     return Verdict(ConditionType.L2_READY, status=False, reason=Reason.L2_NOT_STORING, message=text)
 
 
 def _well(tiers: Sequence[str], servers: int) -> Verdict:
-    names = " and ".join(_FIELDS[tier] for tier in tiers)
     if not servers:
-        text = f"No LMCache server has told yet how it gets on with {names}"
+        text = f"No LMCache server has told yet how it gets on with {_names(tiers)}"
         return Verdict(ConditionType.L2_READY, status=None, reason=Reason.NOT_SAMPLED_YET, message=text)
-    text = f"No store of {servers} LMCache servers in {names} failed of late"
+    text = f"No LMCache server, of {servers}, has lost its newest stores in {_names(tiers)}"
     return Verdict(ConditionType.L2_READY, status=True, reason=Reason.AVAILABLE, message=text)
 
 
-def lost(tier: str, samples: Sequence[CacheSample]) -> int:
-    """Return how many chunks a server lost since a tier last took one, or 0 where its newest tasks did not all fail.
+def _names(tiers: Iterable[str]) -> str:
+    return " and ".join(_FIELDS[tier] for tier in sorted(tiers))
 
-    LMCache counts tasks by tier, and chunks over all of them. A task that wrote nothing may have found its chunks there
-    already; then no chunk was lost.
+
+def lost(tier: str, samples: Sequence[CacheSample], *, alone: bool) -> int:
+    """Return how many chunks a server lost since a tier last took some, or 0 where its newest tasks did not all fail.
+
+    LMCache counts tasks by tier, and chunks over all tiers: only of one that is `alone` do they tell which tasks did
+    well. Of others, those that wrote something did; one that wrote nothing may have found its chunks there already, but
+    then none is missing.
     """
     told = _since_restart(samples)
     steps = list(pairwise(told))
     ended = [at for at, (a, b) in enumerate(steps) if b.ended.get(tier, 0) > a.ended.get(tier, 0)]
-    wrote = [at for at, (a, b) in enumerate(steps) if b.wrote.get(tier, 0) > a.wrote.get(tier, 0)]
-    if not ended or ended[-1] in wrote:
+    worked = [at for at, (a, b) in enumerate(steps) if _worked(tier, a, b, alone=alone)]
+    if not ended or ended[-1] in worked or len(told) <= _ON_THEIR_WAY:
         return 0
-    since = told[max(wrote, default=-1) + 1]
-    # What was submitted since the scrape before may be on its way.
-    return (told[-2].submitted - since.submitted) - (told[-1].stored - since.stored)
+    since = told[max(worked, default=-1) + 1]
+    return (told[-1 - _ON_THEIR_WAY].submitted - since.submitted) - (told[-1].stored - since.stored)
+
+
+def _worked(tier: str, before: L2Stores, after: L2Stores, *, alone: bool) -> bool:
+    if alone:
+        return after.stored > before.stored
+    return after.wrote.get(tier, 0) > before.wrote.get(tier, 0)
 
 
 def _since_restart(samples: Sequence[CacheSample]) -> list[L2Stores]:

@@ -170,8 +170,9 @@ def _by_tier(found: Found, name: str) -> dict[str, int]:
 def _given_up(status: dict[str, Any]) -> frozenset[str]:
     """Return the tiers whose adapters call themselves unhealthy: they try nothing more."""
     try:
-        ill = {told["type"] for told in status["storage_manager"]["l2_adapters"] if told["is_healthy"] is False}
-    except (KeyError, TypeError):
+        adapters = status["storage_manager"]["l2_adapters"]
+        ill = {told["type"] for told in adapters if told.get("is_healthy") is False}
+    except (KeyError, TypeError, AttributeError):
         return frozenset()
     return frozenset(name for kind, name in ADAPTERS.items() if kind in ill)
 

@@ -183,7 +183,12 @@ def _sweeper(target: Target, wanted: FileSystem) -> Json:
         "resources": {"requests": {"cpu": "5m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
         "securityContext": pods.container_security(read_only_root=True),
         # The server starts after this.
-        "startupProbe": {"exec": {"command": [*command, "--once"]}, "periodSeconds": 1, "timeoutSeconds": 60},
+        "startupProbe": {
+            "exec": {"command": [*command, "--probe"]},
+            "periodSeconds": 2,
+            "timeoutSeconds": 10,
+            "failureThreshold": 300,
+        },
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "l2-files", "mountPath": _FILES}],
     }
