@@ -112,8 +112,8 @@ causes: $(STAMP) ## Inject every known cause of silent zero hits and write opera
 	@$(PY) -m e2e.causes --stage $(or $(STAGE),all) $(if $(ONLY),--only '$(ONLY)')
 
 .PHONY: bench-tiers bench-faults bench-rollouts soak-tiers sizing
-bench-tiers: $(STAMP) ## Where KV comes from and how fast: table and picture, about 15 minutes (CLUSTER=dev)
-	@$(PY) -m e2e.bench.tiers --name $(CLUSTER) --out operator/docs/img/tiers.json
+bench-tiers: $(STAMP) ## Where KV comes from and how fast: table and picture, about 25 minutes (CLUSTER=dev)
+	@$(PY) -m e2e.bench.tiers --name $(CLUSTER) --rounds 7 --out operator/docs/img/tiers.json
 
 bench-faults: $(STAMP) ## What faults of Valkey cost: first tokens before and during each, about 9 minutes (CLUSTER=dev)
 	@$(PY) -m e2e.bench.faults --name $(CLUSTER)
