@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from e2e import counters
-from e2e.bench.measure import ask, first_token, prompt
+from e2e.bench.measure import PASSIVE, ask, first_token, prompt
 from e2e.bench.trickle import Trickle
 from e2e.cluster.console import console, step
 from e2e.cluster.errors import ClusterError
@@ -96,7 +96,7 @@ def service_manifest() -> Json:
     return manifest(
         NAME,
         model={"uri": SMOL, "revision": "1"},
-        engine={"replicas": 2, "kvCacheMemory": "192Mi"},
+        engine={"replicas": 2, "kvCacheMemory": "192Mi", "env": PASSIVE},
         cache={"topology": "PerEngine", "memory": "1Gi", "l2": {"valkey": {"managed": {"memory": "512Mi"}}}},
     )
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from e2e.bench.measure import Asked, ask, whole_chunks
+from e2e.bench.measure import PASSIVE, Asked, ask, whole_chunks
 from e2e.bench.picture import draw
 from e2e.bench.trickle import Trickle
 from e2e.cluster.console import console, step
@@ -118,9 +118,7 @@ def service_manifest() -> Json:
             "replicas": 2,
             "maxModelLen": 7168,
             "kvCacheMemory": "160Mi",
-            # PyTorch's threads spin while they wait for each other, and vLLM's scheduler while it waits for them:
-            # on two cores, whom they waited for had to wait for a turn, and the first token took 0.15 to 1.1 s.
-            "env": [{"name": "OMP_WAIT_POLICY", "value": "PASSIVE"}],
+            "env": PASSIVE,
             "resources": {"requests": {"cpu": "20m", "memory": "2Gi"}, "limits": {"memory": "6Gi"}},
         },
         cache={"memory": MEMORY, "cpu": "200m", "selfTest": "Disabled"},
