@@ -23,7 +23,7 @@ from e2e.cluster.console import console, step
 from e2e.cluster.errors import ClusterError
 from e2e.services import SMOL, Service, manifest
 from e2e.stand import bring_up
-from e2e.valkey import CHUNK, FAULTS, await_stored, keys
+from e2e.valkey import CHUNK, CLI, FAULTS, await_stored, in_valkey, keys
 from llmcache_operator.core.exposition import series, total
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def service_manifest() -> Json:
 def endure(service: Service, fault: Fault, rounds: int) -> Found:
     """Inject one fault, measure, undo it, and see what became of a prefix that was in Valkey before."""
     one, other = service.engines()
+    # Of a Valkey that is full and evicts, the number of keys does not tell what was stored.
+    in_valkey(service, f"{CLI} flushall")
     text, before = prompt(WORDS), keys(service)
     tokens = ask(service, one, text).tokens.total
     await_stored(service, before, tokens)
