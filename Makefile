@@ -113,7 +113,7 @@ causes: $(STAMP) ## Inject every known cause of silent zero hits and write opera
 
 .PHONY: bench-tiers bench-faults bench-rollouts soak-tiers sizing
 bench-tiers: $(STAMP) ## Where KV comes from and how fast: table and picture, about 25 minutes (CLUSTER=dev)
-	@$(PY) -m e2e.bench.tiers --name $(CLUSTER) --rounds 7 --out operator/docs/img/tiers.json
+	@$(PY) -m e2e.bench.tiers --name $(CLUSTER) --out operator/docs/img/tiers.json
 
 bench-faults: $(STAMP) ## What faults of Valkey cost: first tokens before and during each, about 9 minutes (CLUSTER=dev)
 	@$(PY) -m e2e.bench.faults --name $(CLUSTER)

@@ -121,6 +121,15 @@ class Service:
         """Return the names of its engine pods."""
         return [pod["metadata"]["name"] for pod in self.kube.pods(self.name, "engine")]
 
+    def renewed(self, old: list[str]) -> list[str]:
+        """Wait until as many other engines are ready as there were, and return their names."""
+
+        def ready() -> list[str] | None:
+            engines = [name for name in self.engines() if name not in old]
+            return engines if len(engines) == len(old) and all(map(self.kube.is_ready, engines)) else None
+
+        return wait_until(f"{len(old)} new engines", ready, seconds=READY_SECONDS)
+
     def ask_engine(self, pod: str, prompt: str) -> Answer:
         """Send a prompt to one engine, past the router."""
         before = counters.read(self.kube, pod)

@@ -12,7 +12,7 @@ import pytest
 from e2e.causes.real.node import send
 from e2e.cluster.errors import ClusterError
 from e2e.kube import wait_until
-from e2e.services import READY_SECONDS, Service, manifest
+from e2e.services import Service, manifest
 from e2e.valkey import CHUNK, FAULTS, await_stored, keys
 from llmcache_operator.core.children.server import HTTP_PORT
 
@@ -140,12 +140,7 @@ def test_prefixes_outlive_every_engine_and_server(tiers: Service) -> None:
     first = tiers.ask_engine(old[0], text)
     await_stored(tiers, before, first.tokens.total)
     tiers.kube.run("delete", "pod", *old, "--grace-period=5", "--wait=false")
-
-    def back() -> list[str] | None:
-        engines = [name for name in tiers.engines() if name not in old]
-        return engines if len(engines) == 2 and all(map(tiers.kube.is_ready, engines)) else None
-
-    engines = wait_until("two new engines", back, seconds=READY_SECONDS)
+    engines = tiers.renewed(old)
     again = tiers.ask_engine(engines[1], text)
 
     assert again.tokens.server >= 0.9 * (first.tokens.total // CHUNK * CHUNK)

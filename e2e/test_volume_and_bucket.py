@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from e2e.bench.measure import prompt
 from e2e.bench.tiers import CLAIM
 from e2e.bucket import Bucket
 from e2e.kube import Kube, wait_until
-from e2e.services import READY_SECONDS, Answer, Service, manifest
+from e2e.services import Answer, Service, manifest
 from e2e.valkey import CHUNK
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from e2e.cluster.handle import Handle
 
+WORDS = 600
+"""Some 2,600 tokens."""
 VOLUME_BYTES, OLD_BYTES = 64 << 20, 1 << 20
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("models")]
@@ -128,11 +131,6 @@ def fill(path: Path, size: int) -> None:
         os.utime(path, (0, 0))
 
 
-def prompt() -> str:
-    """Return a prompt of some 2,000 tokens that nobody has sent before."""
-    return f"{uuid.uuid4()}: " + " ".join(f"there were {number} small boats," for number in range(300))
-
-
 def test_servers_start_on_a_full_volume_and_room_is_kept_in_it(stores: Stores) -> None:
     def swept() -> bool:
         told = shutil.disk_usage(stores.volume)
@@ -143,7 +141,7 @@ def test_servers_start_on_a_full_volume_and_room_is_kept_in_it(stores: Stores) -
 
 def test_what_one_engine_computed_is_in_both_and_found_by_the_other(stores: Stores) -> None:
     one, other = stores.service.engines()
-    text = prompt()
+    text = prompt(WORDS)
     first = stores.compute(one, text)
     stores.find(other, text, first)
 
@@ -154,7 +152,7 @@ def test_what_one_engine_computed_is_in_both_and_found_by_the_other(stores: Stor
 
 def test_a_volume_that_takes_nothing_is_named_while_the_bucket_goes_on(stores: Stores) -> None:
     one, other = stores.service.engines()
-    text = prompt()
+    text = prompt(WORDS)
     with stores.read_only_volume():
         first = stores.compute(one, text)
         named = stores.service.wait("L2Ready", "False", "L2NotStoring", seconds=60)
@@ -162,19 +160,19 @@ def test_a_volume_that_takes_nothing_is_named_while_the_bucket_goes_on(stores: S
 
     assert f"in fileSystem: {one}/cache-server lost the last " in named["message"]
     assert stores.service.condition("Ready")["status"] == "True"
-    stores.compute(one, prompt())
+    stores.compute(one, prompt(WORDS))
     stores.service.wait("L2Ready", "True", seconds=60)
 
 
 def test_a_bucket_that_lmcache_gave_up_is_named_and_has_everything_after_a_restart(stores: Stores) -> None:
     old = stores.service.engines()
-    text = prompt()
+    text = prompt(WORDS)
     with stores.read_only_volume():
         first = stores.compute(old[0], text)
     stores.bucket.stop()
 
     def given_up() -> bool:
-        answer = stores.service.ask_engine(old[0], prompt())
+        answer = stores.service.ask_engine(old[0], prompt(WORDS))
         assert answer.tokens.computed == answer.tokens.total
         return stores.service.condition("L2Ready").get("reason") == "L2GivenUp"
 
@@ -184,12 +182,6 @@ def test_a_bucket_that_lmcache_gave_up_is_named_and_has_everything_after_a_resta
 
     stores.bucket.start()
     stores.service.kube.run("delete", "pod", *old, "--grace-period=5", "--wait=false")
-    engines = wait_until("two new engines", lambda: renewed(stores.service, old), seconds=READY_SECONDS)
+    engines = stores.service.renewed(old)
     stores.find(engines[1], text, first)
     stores.service.wait("L2Ready", "True", seconds=60)
-
-
-def renewed(service: Service, old: list[str]) -> list[str] | None:
-    """Return the engines once there are as many new ones, all ready."""
-    engines = [name for name in service.engines() if name not in old]
-    return engines if len(engines) == len(old) and all(map(service.kube.is_ready, engines)) else None

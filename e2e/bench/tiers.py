@@ -75,7 +75,7 @@ def main() -> None:
     """Run it; what goes wrong becomes a message and exit status 1."""
     parser = argparse.ArgumentParser(prog="make bench-tiers", description=__doc__)
     parser.add_argument("--name", default="dev", help="which local cluster (default: dev)")
-    parser.add_argument("--rounds", type=int, default=3, help="prompts for each row (default: 3)")
+    parser.add_argument("--rounds", type=int, default=7, help="prompts for each row (default: 7)")
     parser.add_argument("--out", type=Path, default=Path("tiers.json"), help="numbers; the picture goes beside it")
     flags = parser.parse_args()
     try:

@@ -51,7 +51,7 @@ def l2_verdict(target: Target, parts: Parts, store: Rollout, measurement: Measur
     l2 = target.spec.cache.l2
     if l2 is None:
         return None
-    others = stores_verdict(target, measurement, now)
+    others = stores_verdict(target, l2, measurement, now)
     if l2.valkey is None:
         return others
     valkey = _valkey(target, parts, store, measurement, now)

@@ -17,6 +17,7 @@ from llmcache_operator.core.measured import PATIENCE_SCRAPES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from llmcache_operator.api.l2 import L2
     from llmcache_operator.core.counts import L2Stores
     from llmcache_operator.core.target import Target
     from llmcache_operator.core.values import CacheSample
@@ -34,11 +35,10 @@ _ON_THEIR_WAY = 2
 _SERVE_ON = "Engines serve on without what it does not hold"
 
 
-def stores_verdict(target: Target, measurement: Measurement, now: float) -> Verdict | None:
+def stores_verdict(target: Target, l2: L2, measurement: Measurement, now: float) -> Verdict | None:
     """Return how the volume and the bucket of a service are, or None where it has neither."""
-    l2 = target.spec.cache.l2
-    tiers = [] if l2 is None else [tier for tier, have in (("fs", l2.file_system), ("s3", l2.s3)) if have]
-    if l2 is None or not tiers:
+    tiers = [tier for tier, have in (("fs", l2.file_system), ("s3", l2.s3)) if have]
+    if not tiers:
         return None
     oldest = now - PATIENCE_SCRAPES * target.settings.scrape_interval
     servers = {name: samples for name, samples in sorted(measurement.caches.items()) if samples[-1].at > oldest}
