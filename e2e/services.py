@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 READY_SECONDS = 420.0
 TINY = "pvc://models/tiny"
 SMOL = "pvc://models/smollm2-135m"
+CLAIM: Json = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "kv"},
+    "spec": {
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": "standard",
+        "resources": {"requests": {"storage": "4Gi"}},
+    },
+}
 ROUNDING = 0.05
 """Log probabilities of bfloat16 logits: a prefix from a cache is multiplied in other shapes than a computed one."""
 

@@ -8,17 +8,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from llmcache_operator.api.cache import Topology
 from llmcache_operator.api.spec import ServiceSpec
-from llmcache_operator.core.children.server import memory_limit
+from llmcache_operator.core.children.engine import shared_memory_size
+from llmcache_operator.core.children.server import memory_limit, on_its_way
 from llmcache_operator.core.children.valkey import memory_limit as valkey_limit
-from llmcache_operator.core.sizing import VALKEY_FILL, in_gib, problem, sizing, tokens_wanted
+from llmcache_operator.core.sizing import MOST_FILL, in_gib, problem, sizing, tokens_wanted, valkey_fill
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from llmcache_operator.core.sizing import Sizing
 
@@ -28,13 +29,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = _parser().parse_args(argv)
     try:
         spec = asked(flags)
-    except (OSError, ValueError, KeyError, ValidationError) as error:
+        made = table(spec, sizing(spec))
+    except KeyError as error:
+        sys.exit(f"{flags.model} has no {error}: give the config.json of a model that generates text")
+    except (OSError, ValueError) as error:
         sys.exit(f"{flags.model}: {error}")
     console = Console()
-    console.print(table(spec, sizing(spec)))
-    assert spec.model.kv is not None
-    shape = json.dumps(spec.model.kv.model_dump(mode="json", by_alias=True)).replace('"', "")
-    console.print(f"For the resource:\n  model:\n    kv: {shape}", highlight=False)
+    console.print(made)
+    console.print(for_the_resource(spec), highlight=False)
+    if spec.engine.max_model_len is None:
+        console.print("How long a prompt may be is not known, so no room is kept for one: give --max-model-len.")
     if unfit := problem(spec):
         sys.exit(unfit)
 
@@ -64,8 +68,12 @@ def asked(flags: argparse.Namespace) -> ServiceSpec:
     capacity = {"tokens": flags.tokens} if flags.tokens else users
     cache: dict[str, Any] = {"topology": flags.topology, "capacity": capacity}
     if flags.valkey:
-        cache["l2"] = {"valkey": {"managed": {}}}
-    engine = {"replicas": flags.replicas, "tensorParallelSize": flags.tensor_parallel_size}
+        cache["l2"] = {"valkey": {"managed": {}}, "compression": "FP8" if flags.fp8 else None}
+    engine = {
+        "replicas": flags.replicas,
+        "tensorParallelSize": flags.tensor_parallel_size,
+        "maxModelLen": flags.max_model_len,
+    }
     model = {"uri": "pvc://model", "kv": kv}
     return ServiceSpec.model_validate({"model": model, "engine": engine, "cache": cache})
 
@@ -87,16 +95,49 @@ def table(spec: ServiceSpec, sizes: Sizing) -> Table:
     made.add_row("all tokens", f"{tokens:,} x {sizes.token_bytes:,}", in_gib(tokens * sizes.token_bytes))
     made.add_row(
         "memory of each LMCache server",
-        f"all tokens / {sizes.servers} servers / {float(sizes.fill):.0%}, at which it evicts",
+        f"all tokens / {sizes.servers} servers{_room(sizes)}",
         in_gib(sizes.server_bytes),
     )
-    made.add_row("its container's request", "10 % and 1 GiB more", in_gib(memory_limit(sizes.server_bytes)))
+    for row in _containers(spec, sizes):
+        made.add_row(*row)
     if sizes.valkey_bytes:
-        made.add_row("Valkey's maxmemory", f"all tokens / {float(VALKEY_FILL):.0%}", in_gib(sizes.valkey_bytes))
+        part = f"all tokens{' / 2 as FP8' if spec.cache.l2 and spec.cache.l2.compression else ''}"
+        how = f"{part} / {float(valkey_fill(spec)):.0%}, which values fill of it"
+        made.add_row("Valkey's maxmemory", how, in_gib(sizes.valkey_bytes))
         limit = valkey_limit(sizes.valkey_bytes, persistent=False)
         made.add_row("its container's limit", "a quarter and 256 MiB more", in_gib(limit))
     made.add_row("tokens that fit in", "", f"{sizes.tokens:,}")
     return made
+
+
+def _room(sizes: Sizing) -> str:
+    """Return what is added to the tokens that a server holds."""
+    beside = ", and room for the longest prompt:" if sizes.fill < MOST_FILL else " /"
+    return f"{beside} {float(sizes.fill):.0%}, at which it evicts"
+
+
+def _containers(spec: ServiceSpec, sizes: Sizing) -> Iterator[tuple[str, str, str]]:
+    """Yield what the pods ask for because of the cache."""
+    memory, most = memory_limit(sizes.server_bytes), "its container's memory, request and limit"
+    if spec.cache.topology is Topology.SHARED:
+        yield "its container's memory request", "10 % and 1 GiB more", in_gib(memory)
+        limit = memory + on_its_way(sizes.server_bytes)
+        yield "its container's memory limit", "as much again, 2 GiB at least, for KV on its way", in_gib(limit)
+        return
+    yield most, "10 % and 1 GiB more", in_gib(memory)
+    if spec.cache.topology is Topology.PER_ENGINE:
+        shared = shared_memory_size(sizes.server_bytes)
+        yield "shared memory of each engine's pod (/dev/shm)", "twice that memory and 256 MiB", in_gib(shared)
+        yield "added to each engine's memory limit", "what it may be charged for", in_gib(sizes.server_bytes)
+
+
+def for_the_resource(spec: ServiceSpec) -> str:
+    """Return what of it belongs into the resource."""
+    assert spec.model.kv is not None
+    shape = json.dumps(spec.model.kv.model_dump(mode="json", by_alias=True)).replace('"', "")
+    longest = spec.engine.max_model_len
+    engine = f"\n  engine:\n    maxModelLen: {longest}" if longest else ""
+    return f"For the resource:\n  model:\n    kv: {shape}{engine}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,7 +149,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topology", choices=("Shared", "PerEngine", "NodeLocal"), default="Shared")
     parser.add_argument("--replicas", type=int, default=1, help="engines (default: 1)")
     parser.add_argument("--tensor-parallel-size", type=int, default=1, help="GPUs of an engine (default: 1)")
+    parser.add_argument("--max-model-len", type=int, help="tokens of the longest prompt: engine.maxModelLen")
     parser.add_argument("--valkey", action="store_true", help="with an L2 in Valkey")
+    parser.add_argument("--fp8", action="store_true", help="compressed there")
     return parser
 
 

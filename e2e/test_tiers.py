@@ -95,10 +95,7 @@ def test_an_engine_is_registered_again_with_a_server_that_was_back_at_once(tiers
     """LMCache's own pings do not notice: the server is back before one of them fails."""
     one, _ = tiers.engines()
     before = restarts(tiers, one)
-    try:
-        send(tiers.kube.get("pod", one) or {}, "lmcache server", signal.SIGKILL)
-    except LookupError as error:
-        pytest.skip(str(error))
+    kill(tiers, one, "lmcache server")
     again = before | {"cache-server": before["cache-server"] + 1}
 
     def is_back() -> bool:
@@ -107,15 +104,63 @@ def test_an_engine_is_registered_again_with_a_server_that_was_back_at_once(tiers
     wait_until("the server is back", is_back, seconds=120)
     tiers.ask_engine(one, prompt())
     wait_until("the engine is registered", lambda: listed(tiers, one), seconds=60)
-    stored = keys(tiers)
+    await_stores(tiers, one)
+    assert restarts(tiers, one) == again
+
+
+def test_a_server_that_restarts_finds_room_beside_the_pool_that_its_engine_still_has(tiers: Service) -> None:
+    """A file stands for that pool. LMCache would otherwise do without shared memory, for good."""
+    one, _ = tiers.engines()
+    before = restarts(tiers, one)
+    in_engine = ["exec", one, "-c", "engine", "--"]
+    file = "/dev/shm/old"  # noqa: S108 - the pod's own
+    tiers.kube.run(*in_engine, "dd", "if=/dev/zero", f"of={file}", "bs=1M", "count=400")
+    try:
+        kill(tiers, one, "lmcache server")
+
+        def is_back() -> bool:
+            return restarts(tiers, one) != before and listed(tiers, one) is not None
+
+        wait_until("the server is back", is_back, seconds=120)
+        log = tiers.kube.run("logs", one, "-c", "cache-server", "--tail=-1")
+    finally:
+        tiers.kube.run(*in_engine, "rm", file)
+
+    assert "Checking if shm capacity" in log
+    assert "falling back to pickle" not in log
+    await_stores(tiers, one)
+
+
+def test_a_server_whose_guard_was_killed_is_started_again_and_has_its_l2(tiers: Service) -> None:
+    """LMCache connects once: it would say that it is well, find nothing and store nothing."""
+    one, _ = tiers.engines()
+    before = restarts(tiers, one)
+    kill(tiers, one, "llmcache-l2-guard")
+    both = before | {name: before[name] + 1 for name in ("cache-server", "l2-guard")}
+    wait_until("guard and server are back", lambda: restarts(tiers, one) == both, seconds=120)
+    await_stores(tiers, one)
+
+
+def kill(service: Service, pod: str, command: str) -> None:
+    """Kill a process of a pod, or skip where its processes are not on this machine."""
+    try:
+        send(service.kube.get("pod", pod) or {}, command, signal.SIGKILL)
+    except LookupError as error:
+        pytest.skip(str(error))
+
+
+def await_stores(service: Service, engine: str) -> None:
+    """Wait until what an engine computes is in Valkey.
+
+    Its scheduler pings for itself, and leaves LMCache alone until one of its pings was good again.
+    """
+    stored = keys(service)
 
     def stores() -> bool:
-        tiers.ask_engine(one, prompt())
-        return keys(tiers) > stored
+        service.ask_engine(engine, prompt())
+        return keys(service) > stored
 
-    # The engine's scheduler pings for itself, and leaves LMCache alone until one of its pings was good again.
-    wait_until("what it computes is stored again", stores, seconds=60)
-    assert restarts(tiers, one) == again
+    wait_until("what it computes is stored", stores, seconds=60)
 
 
 def restarts(service: Service, pod: str) -> dict[str, int]:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2e.bench.measure import prompt
-from e2e.bench.tiers import CLAIM
 from e2e.bucket import Bucket
 from e2e.kube import Kube, wait_until
-from e2e.services import Answer, Service, manifest
+from e2e.services import CLAIM, Answer, Service, manifest
 from e2e.valkey import CHUNK
 
 if TYPE_CHECKING:

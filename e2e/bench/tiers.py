@@ -22,7 +22,7 @@ from e2e.bench.trickle import Trickle
 from e2e.cluster.console import console, step
 from e2e.cluster.errors import ClusterError
 from e2e.kube import condition, wait_until
-from e2e.services import SMOL, Service, manifest
+from e2e.services import CLAIM, SMOL, Service, manifest
 from e2e.stand import bring_up
 from e2e.valkey import CHUNK
 
@@ -32,16 +32,6 @@ if TYPE_CHECKING:
 NAME = "tiers"
 _START_SECONDS = 1200.0
 OPERATOR_ARGS = ("--window", "60", "--scrape-interval", "3", "--status-interval", "3")
-CLAIM: Json = {
-    "apiVersion": "v1",
-    "kind": "PersistentVolumeClaim",
-    "metadata": {"name": "kv"},
-    "spec": {
-        "accessModes": ["ReadWriteMany"],
-        "storageClassName": "standard",
-        "resources": {"requests": {"storage": "4Gi"}},
-    },
-}
 # A merge patch: null takes a field away.
 LAYOUTS: dict[str, dict[str, Any]] = {
     "Shared, over TCP": {"topology": "Shared"},

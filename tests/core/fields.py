@@ -84,7 +84,7 @@ def _l2() -> dict[str, Row]:
     """Fields of the tier behind; a server's pod changes with them, and the engines' where it is in theirs."""
     own = ("Service/chat-valkey", VALKEY, "NetworkPolicy/chat-valkey", "PodDisruptionBudget/chat-valkey")
     managed = {
-        "memory": Row("2Gi", (*own, CACHE, "NetworkPolicy/chat-cache")),
+        "memory": Row("2Gi", (*own, CACHE, "NetworkPolicy/chat-cache", "NetworkPolicy/chat-engine")),
         "cpu": Row("2", (VALKEY,), MANAGED),
         "image": Row("valkey:9", (VALKEY,), MANAGED),
         "persistence.size": Row("8Gi", (VALKEY,), MANAGED),
@@ -92,7 +92,7 @@ def _l2() -> dict[str, Row]:
         **{path: Row(row.value, row.changes, MANAGED) for path, row in _template(VALKEY).items()},
     }
     external = {
-        "address": Row("valkey.infra:6379", (CACHE, "NetworkPolicy/chat-cache")),
+        "address": Row("valkey.infra:6379", (CACHE, "NetworkPolicy/chat-cache", "NetworkPolicy/chat-engine")),
         "username": Row("lmcache", (CACHE,), EXTERNAL),
         "passwordSecretRef.name": Row("valkey", (CACHE,), EXTERNAL),
         "passwordSecretRef.key": Row("other", (CACHE,), _external(passwordSecretRef={"name": "valkey"})),
@@ -168,7 +168,7 @@ ROWS = {
     **_under(
         "cache",
         {
-            "topology": Row("PerEngine", (*OWN_CACHE, ENGINE, ROUTER, "NetworkPolicy/chat-engine")),
+            "topology": Row("PerEngine", (*OWN_CACHE, ENGINE, ROUTER)),
             "memory": Row("16Gi", (CACHE,)),
             "capacity.tokens": Row("2M", (CACHE,), KV),
             "capacity.users": Row(300, (CACHE,), USERS),

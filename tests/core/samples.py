@@ -42,6 +42,7 @@ def target(settings: Settings = SETTINGS, **spec: Any) -> Target:
 
 PLAIN = target()
 """The target of a service with nothing but a model."""
+ON_NODES = target(cache={"topology": "NodeLocal"})
 
 
 def planned(settings: Settings = SETTINGS, **spec: Any) -> tuple[Json, ...]:
@@ -51,8 +52,8 @@ def planned(settings: Settings = SETTINGS, **spec: Any) -> tuple[Json, ...]:
 
 def find(objects: tuple[Json, ...], kind: str, component: Component) -> Json:
     """One child by kind and component."""
-    name = PLAIN.name(component)
-    return next(obj for obj in objects if obj["kind"] == kind and obj["metadata"]["name"] == name)
+    names = (PLAIN.name(component), ON_NODES.name(component))
+    return next(obj for obj in objects if obj["kind"] == kind and obj["metadata"]["name"] in names)
 
 
 def main_container(objects: tuple[Json, ...], component: Component) -> Json:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import Phase, example, given, settings
@@ -377,7 +379,40 @@ def test_a_cache_that_is_too_small_is_told_with_the_size_that_would_do() -> None
 
     story.play(20)
     assert "it holds 1.0 GiB" in story.told[-1].message
-    assert "Set spec.cache.memory to 21Gi or more" in story.told[-1].message
+    assert "Set spec.cache.memory to 21Gi or more, or add spec.cache.l2." in story.told[-1].message
+
+
+def test_a_cache_that_is_sized_in_tokens_and_has_an_l2_is_advised_in_its_own_words() -> None:
+    kv = {"layers": 32, "heads": 8, "headDim": 128}
+    story = well()
+    story.spec = {
+        "model": MODEL | {"kv": kv},
+        "cache": {"capacity": {"tokens": "6k"}, "l2": {"fileSystem": {"claimName": "kv"}}},
+    }
+    story.used, story.capacity = 900 * 2**20, 2**30
+    story.each(server=0.0, own=0.2, found=0.02, written=400, evicted=400)
+    assert rounds_until(story, {Reason.EVICTING}) <= MINUTE
+
+    assert re.search(r"Set spec\.cache\.capacity to [0-9,]+ tokens or more, or give the L2", story.told[-1].message)
+
+
+@pytest.mark.parametrize(
+    ("cache", "said"),
+    [
+        ({}, "Put the server nearer (spec.cache.topology: PerEngine), give the servers more CPU"),
+        ({"topology": "PerEngine", "l2": {"valkey": {"managed": {}}}}, "Take an L2 that is nearer or has more CPU"),
+        ({"topology": "PerEngine"}, "Give the servers more CPU (spec.cache.cpu), or do without them"),
+    ],
+)
+def test_slow_reloads_are_answered_by_what_the_service_has(cache: dict[str, Any], said: str) -> None:
+    story = well()
+    story.spec = {"cache": cache}
+    story.uneven = 0.5
+    story.play(8)
+    _each(reload_seconds=0.01)(story)
+    assert rounds_until(story, {Reason.SLOWER_THAN_PREFILL}) <= 2 * MINUTE
+
+    assert f"Hits cost time. {said}" in story.told[-1].message
 
 
 def test_verdicts_that_alternate_keep_no_old_one_alive() -> None:

@@ -98,12 +98,13 @@ def main_container_of(objects: tuple[Json, ...], name: str) -> Json:
     return dict(workload["spec"]["template"]["spec"]["containers"][0])
 
 
-def test_only_lmcache_servers_reach_valkey() -> None:
-    for topology, component in (("Shared", Component.CACHE_SERVER), ("PerEngine", Component.ENGINE)):
+def test_only_pods_that_may_hold_lmcache_servers_reach_valkey() -> None:
+    for topology in ("Shared", "PerEngine"):
         made = planned(cache={"topology": topology, "l2": MANAGED})
         (rule,) = find(made, "NetworkPolicy", Component.VALKEY)["spec"]["ingress"]
 
-        assert rule["from"] == [{"podSelector": {"matchLabels": target().selector(component)}}]
+        holders = (Component.ENGINE, Component.CACHE_SERVER)
+        assert rule["from"] == [{"podSelector": {"matchLabels": target().selector(holder)}} for holder in holders]
         assert rule["ports"][0]["port"] == 6379
 
 
@@ -162,9 +163,10 @@ def test_what_is_done_to_kv_on_its_way_starts_a_cache_of_its_own() -> None:
     def of(**how: Any) -> str:
         return identity(target(cache={"l2": MANAGED | how}))
 
-    found = {of(), of(compression="FP8"), of(encryptionKeySecretRef={"name": "a"})}
+    raw = {"claimName": "kv", "extra": {"serde": {"type": "fp8"}}}
+    found = {of(), of(compression="FP8"), of(encryptionKeySecretRef={"name": "a"}), of(fileSystem=raw)}
 
-    assert len(found) == 3
+    assert len(found) == 4
     assert of() == identity(target()), "an L2 alone changes no KV"
     assert of(encryptionKeySecretRef={"name": "a"}) == of(encryptionKeySecretRef={"name": "b"})
 

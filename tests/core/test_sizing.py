@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmcache_operator.core.reconcile import decide
-from llmcache_operator.core.sizing import MOST_FILL, problem, sizing, token_bytes
+from llmcache_operator.core.sizing import MOST_FILL, problem, sizing, token_bytes, valkey_fill
 from llmcache_operator.core.target import Component
 from llmcache_operator.core.values import Observed
 from tests.core.samples import MODEL, SETTINGS, main_container, planned, resource, target
@@ -75,6 +76,41 @@ def test_a_valkey_without_a_size_of_its_own_holds_the_capacity() -> None:
     assert small.valkey_bytes == pytest.approx(plain.valkey_bytes / 2, rel=1e-3)
     assert plain.tokens is not None
     assert plain.tokens >= 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("shape", "parts", "value", "taken"),
+    [
+        (SMOLLM2, {}, 5_898_240, 6_291_456),
+        (LLAMA_8B, {}, 32 << 20, 40 << 20),
+        (LLAMA_8B, {"engine": {"tensorParallelSize": 2}}, 16 << 20, 20 << 20),
+        (LLAMA_8B | {"layers": 40}, {"cache": {"chunkSize": 64}}, 10 << 20, 12 << 20),
+    ],
+)
+def test_values_in_valkey_take_the_next_size_that_its_allocator_has(
+    shape: dict[str, Any], parts: dict[str, Any], value: int, taken: int
+) -> None:
+    """`taken`: what MEMORY USAGE told of such values, less 48 bytes (Redis 7.0)."""
+    assert valkey_fill(spec(shape, **parts)) == Fraction(19, 20) * Fraction(value, taken)
+
+
+def test_of_values_of_unknown_size_the_worst_is_taken() -> None:
+    assert valkey_fill(target().spec) <= min(valkey_fill(spec(shape)) for shape in (LLAMA_8B, SMOLLM2, DEEPSEEK_V3))
+
+
+@pytest.mark.parametrize(
+    ("coding", "times"),
+    [({}, 1.0), ({"compression": "FP8"}, 1.5), ({"encryptionKeySecretRef": {"name": "key"}}, 2.0)],
+)
+def test_what_is_decoded_comes_in_beside_itself(coding: dict[str, Any], times: float) -> None:
+    """LMCache loads all of a prompt's coded chunks into the same memory first, and loads none where they don't fit."""
+    l2 = {"valkey": {"managed": {}}} | coding
+    engine = {"maxModelLen": 16_384}
+    sizes = sizing(spec(engine=engine, cache={"memory": "16Gi", "l2": l2}))
+
+    free = (1 - sizes.fill) * sizes.server_bytes
+    assert free >= times * 16_384 * 131_072
+    assert float(sizes.fill) == pytest.approx(min(0.8, 1 - times * 2 / 16))
 
 
 def test_what_can_not_hold_one_prompt_is_refused_with_the_arithmetic() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -51,8 +52,29 @@ def test_it_prints_the_arithmetic_and_what_to_write(tmp_path: Path, capsys: pyte
     assert "244.14 GiB" in out
 
 
-def test_what_is_no_config_is_told_by_name(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
+def test_what_the_longest_prompt_takes_is_part_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    main([str(tmp_path), "--tokens", "20k"])
+    assert "give --max-model-len" in " ".join(capsys.readouterr().out.split())
 
-    with pytest.raises(SystemExit, match=r"config.json|num_hidden_layers"):
-        main([str(tmp_path)])
+    with pytest.raises(SystemExit, match="fewer than one prompt"):
+        main([str(tmp_path), "--tokens", "20k", "--max-model-len", "131072"])
+    out = capsys.readouterr().out
+    assert "room for the longest prompt" in " ".join(out.replace("│", " ").split())
+    assert "maxModelLen: 131072" in out
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "said"),
+    [
+        ({}, (), "has no 'num_hidden_layers': give the config.json of a model that generates text"),
+        (LLAMA, ("--tokens", "20q"), "'20q' is no quantity"),
+    ],
+)
+def test_what_can_not_be_read_is_told_by_name(
+    tmp_path: Path, config: dict[str, Any], flags: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    with pytest.raises(SystemExit, match=re.escape(said)):
+        main([str(tmp_path), *flags])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from llmcache_operator.api.conditions import Reason
 from llmcache_operator.core.measured import Coverage, cache_status, coverage
 from llmcache_operator.core.outcome import outcome
 from llmcache_operator.core.reconcile import decide
 from llmcache_operator.core.rollout import Rollout, rollout
+from llmcache_operator.core.sharing import apart
 from llmcache_operator.core.target import Component
 from llmcache_operator.core.values import CacheSample, Observed
 from llmcache_operator.core.window import Measurement
@@ -66,7 +70,7 @@ def test_kv_moves_through_the_shared_memory_of_the_pod() -> None:
     assert args[args.index("--shm-name") + 1]
     assert "--no-l1-use-lazy" in args
     assert connector(spec)["lmcache.mp.mp_transfer_mode"] == "engine_driven"
-    assert shm == {"medium": "Memory", "sizeLimit": "2304Mi"}
+    assert shm == {"medium": "Memory", "sizeLimit": "4352Mi"}
     for container in (spec["initContainers"][0], named(spec["containers"], "engine")):
         (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "shm"]
         assert mount["mountPath"].endswith("/shm")
@@ -80,6 +84,11 @@ def test_either_container_may_be_charged_for_the_shared_memory() -> None:
         "limits": {"memory": "8Gi"},
     }
     assert spec["initContainers"][0]["resources"]["limits"]["memory"] == "3277Mi"
+    limited = engine_pod(engine={"resources": {"limits": {"memory": "6Gi"}}})
+    assert named(limited["containers"], "engine")["resources"] == {
+        "requests": {"memory": "6Gi"},
+        "limits": {"memory": "8Gi"},
+    }, "else it would ask for the limit, with what the server beside it asks for as well"
     assert "limits" not in named(engine_pod()["containers"], "engine").get("resources", {})
 
 
@@ -118,6 +127,22 @@ def test_without_an_l2_the_status_says_that_engines_share_nothing() -> None:
     assert "spec.cache.l2" in cache["message"]
 
 
+@pytest.mark.parametrize(
+    ("cache", "told"),
+    [
+        ({"topology": "Shared"}, None),
+        ({"topology": "PerEngine"}, "Engines with LMCache servers of their own don't find what others computed"),
+        ({"topology": "NodeLocal"}, "Engines find what others on their node computed, and nothing from other nodes"),
+        ({"topology": "NodeLocal", "l2": {"fileSystem": {"claimName": "kv"}}}, None),
+    ],
+)
+def test_what_engines_do_not_find_of_each_other_is_told_by_topology(cache: dict[str, Any], told: str | None) -> None:
+    said = apart(target(cache=cache).spec.cache)
+
+    assert (said or "").startswith(told or "")
+    assert bool(said) == bool(told)
+
+
 def test_a_server_that_is_down_beside_its_engine_is_missed() -> None:
     cache = condition_of(status_of(beside("e0"), beside("e1", ready=False))["conditions"], "CacheReady")
 
@@ -148,6 +173,12 @@ GPUS: dict[str, Any] = {
 }
 
 
+def pod_spec_of(made: tuple[Json, ...]) -> Json:
+    """The pod that the engine Deployment makes."""
+    spec: Json = find(made, "Deployment", Component.ENGINE)["spec"]["template"]["spec"]
+    return spec
+
+
 def node_local(**cache: Any) -> tuple[Json, ...]:
     return planned(engine={"template": {"spec": GPUS}}, cache={"topology": "NodeLocal"} | cache)
 
@@ -169,7 +200,36 @@ def test_engines_reach_the_server_of_their_own_node_only() -> None:
 
     assert service["internalTrafficPolicy"] == "Local"
     assert "clusterIP" not in service, "a headless name would lead to every node"
-    assert connector(engine)["lmcache.mp.host"] == "tcp://chat-cache"
+    assert connector(engine)["lmcache.mp.host"] == "tcp://chat-node-cache"
+
+
+def test_servers_on_nodes_and_the_one_for_all_live_side_by_side_until_the_last_engine_has_moved() -> None:
+    """A Service can't become headless, nor cease to be; and servers of nodes answer only engines that reach GPUs."""
+    shared, on_nodes = planned(), node_local()
+    engine = pod(Component.ENGINE) | {"spec": pod_spec_of(shared)}
+    observed = Observed(resource(cache={"topology": "NodeLocal"}), children=tuple(map(live, shared)), pods=(engine,))
+    server_of_all = find(shared, "StatefulSet", Component.CACHE_SERVER)["spec"]["template"]["metadata"]["labels"]
+    service = find(on_nodes, "Service", Component.CACHE_SERVER)["spec"]
+
+    names = {child["metadata"]["name"] for child in shared if child["kind"] in ("Service", "StatefulSet")}
+    assert "chat-cache" in names
+    assert not names & {child["metadata"]["name"] for child in on_nodes if child["kind"] == "DaemonSet"}
+    assert not service["selector"].items() <= server_of_all.items()
+    assert not [child for child in decide(observed, SETTINGS).plan.prune if child["metadata"]["name"] == "chat-cache"]
+    moved = replace(observed, pods=(engine | {"spec": pod_spec_of(on_nodes)},))
+    assert {"StatefulSet", "Service"} <= {
+        child["kind"] for child in decide(moved, SETTINGS).plan.prune if child["metadata"]["name"] == "chat-cache"
+    }
+
+
+def test_network_policies_fit_pods_of_the_old_topology_too() -> None:
+    """Else the engines that are still to be replaced would lose their L2, and nobody could read their metrics."""
+    valkey: dict[str, Any] = {"l2": {"valkey": {"managed": {}}}}
+    both = [planned(cache=valkey), planned(cache=valkey | {"topology": "PerEngine"})]
+
+    for component in (Component.ENGINE, Component.VALKEY):
+        one, other = (find(made, "NetworkPolicy", component)["spec"]["ingress"] for made in both)
+        assert one == other
 
 
 def test_both_sides_agree_on_how_the_server_reaches_into_gpus() -> None:

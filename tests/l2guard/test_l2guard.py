@@ -21,9 +21,12 @@ from llmcache_runtime.l2guard import main as program
 from llmcache_runtime.l2guard.counts import Counts
 from llmcache_runtime.l2guard.health import Health, State
 from llmcache_runtime.l2guard.prober import Prober
+from llmcache_runtime.l2guard.relay import Relay
+from llmcache_runtime.l2guard.server import Server
 from llmcache_runtime.l2guard.store import Address, Store
 from tests.certificates import write_certificate
 from tests.l2guard.fake_store import FakeStore
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,9 +114,10 @@ def guarded(store: FakeStore, password: str = "", tls: ssl.SSLContext | None = N
         server.shutdown(socket.SHUT_RDWR)
 
 
-def _accept(server: socket.socket, address: Address, health: Health, counts: Counts) -> None:
+def _accept(listening: socket.socket, address: Address, health: Health, counts: Counts) -> None:
     try:
-        program.accept(server, address, health, counts)
+        server = Server(("127.0.0.1", free_port()))
+        program.accept(listening, server, lambda client, sizes: Relay(client, address, health, counts, sizes))
     except OSError:
         return
 
@@ -305,16 +309,10 @@ def test_what_went_through_is_counted(guard: Guard) -> None:
     assert 'llmcache_l2_state{state="Ok"} 1.0' in text
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_the_program_tells_its_state_and_ends_on_sigterm(store: FakeStore) -> None:
-    http, listen = free_port(), free_port()
+    http, listen, server = free_port(), free_port(), free_port()
     command = [sys.executable, "-m", "llmcache_runtime.l2guard.main", "--store", f"127.0.0.1:{store.port}"]
-    command += ["--listen", f"127.0.0.1:{listen}", "--http-port", str(http)]
+    command += ["--listen", f"127.0.0.1:{listen}", "--http-port", str(http), "--server", f"127.0.0.1:{server}"]
     environment = {**os.environ, "PYTHONPATH": str(Path(program.__file__).parents[2])}
     transport = httpx.HTTPTransport(retries=8)
     with (
@@ -322,7 +320,7 @@ def test_the_program_tells_its_state_and_ends_on_sigterm(store: FakeStore) -> No
         httpx.Client(transport=transport, base_url=f"http://127.0.0.1:{http}", timeout=10) as client,
     ):
         try:
-            assert client.get("/healthz").status_code == 200
+            assert client.get("/healthz").status_code == client.get("/server").status_code == 200
             state = json.loads(client.get("/state").text)
             assert set(state) == {"state", "detail", "latency"}
             assert client.get("/nothing").status_code == 404

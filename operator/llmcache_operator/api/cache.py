@@ -90,7 +90,8 @@ class CacheSpec(Model):
         Field(
             description=(
                 "How much the cache as a whole is to hold, in tokens, in the place of memory; needs model.kv. "
-                "`make sizing` shows what it comes to."
+                "`make sizing` shows what it comes to. With topology PerEngine it is divided by engine.replicas, so "
+                "that scaling replaces all engines: give memory instead where their number changes."
             )
         ),
     ] = None

@@ -30,15 +30,16 @@ class Verdict:
 class Parts:
     """The parts of a service as they are now. `sampled` counts engines with a fresh measurement.
 
-    `shared` says whether engines find what others computed, `l2` how the tier behind the LMCache servers
-    is, where it tells. `gateway` is what to tell of the way from a gateway to the engines, where there is one.
+    `apart` says what engines don't find of what others computed, where there is such, `l2` how the tier behind the
+    LMCache servers is, where it tells. `gateway` is what to tell of the way from a gateway to the engines, where there
+    is one.
     """
 
     rollouts: Mapping[Component, Rollout]
     findings: tuple[Finding, ...]
     sampled: int
     failures: tuple[ScrapeFailure, ...]
-    shared: bool = True
+    apart: str | None = None
     l2: Verdict | None = None
     gateway: str | None = None
 
@@ -48,13 +49,6 @@ _PART = {
     Component.CACHE_SERVER: (ConditionType.CACHE_READY, Reason.CACHE_SERVER_NOT_READY, "LMCache servers"),
     Component.ROUTER: (ConditionType.ROUTER_READY, Reason.ROUTER_NOT_READY, "routers"),
 }
-
-
-_NOT_SHARED = (
-    "Engines with LMCache servers of their own don't find what others computed, and a server that goes takes its cache "
-    "along. "
-    "An L2 (spec.cache.l2) lets them share, and keeps the cache"
-)
 
 
 def verdicts(parts: Parts) -> tuple[Verdict, ...]:
@@ -77,8 +71,8 @@ def _part(component: Component, parts: Parts) -> Verdict:
     count = f"{now.ready} of {now.desired} {noun} ready"
     if now.complete:
         reason = Reason.AVAILABLE if now.desired else Reason.SCALED_TO_ZERO
-        if component is Component.CACHE_SERVER and not parts.shared:
-            reason, count = Reason.NOT_SHARED, f"{count}. {_NOT_SHARED}"
+        if component is Component.CACHE_SERVER and parts.apart:
+            reason, count = Reason.NOT_SHARED, f"{count}. {parts.apart}"
         if component is Component.ROUTER and parts.gateway:
             count = f"{count}. {parts.gateway}"
         return Verdict(kind, status=True, reason=reason, message=count)

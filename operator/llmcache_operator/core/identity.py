@@ -118,9 +118,14 @@ def identity(target: Target) -> str:
 
 def _serde(cache: CacheSpec) -> dict[str, object]:
     """Return what is done to KV on its way to the L2; nothing where nothing is, so that caches outlive this field."""
+    l2 = cache.l2
+    if l2 is None:
+        return {}
+    tiers = (l2.valkey, l2.file_system, l2.s3)
     done = {
-        "compression": cache.l2.compression if cache.l2 else None,
-        "encrypted": bool(cache.l2 and cache.l2.encryption_key_secret_ref),
+        "compression": l2.compression,
+        "encrypted": bool(l2.encryption_key_secret_ref),
+        "serde": [tier.extra["serde"] for tier in tiers if tier and "serde" in tier.extra],
     }
     return {name: value for name, value in done.items() if value}
 

@@ -87,7 +87,10 @@ def _told(target: Target, measurement: Measurement, now: float) -> Verdict:
             )
             return Verdict(kind, status=False, reason=reason, message=text)
     well = sum(sample.state == "Ok" for sample in fresh.values())
-    if not fresh or well < len(fresh):
+    if not fresh:
+        text = "No LMCache server tells how Valkey is"
+        return Verdict(kind, status=None, reason=Reason.NOT_SAMPLED_YET, message=text)
+    if well < len(fresh):
         text = f"{well} of {len(fresh)} LMCache servers have found Valkey so far"
         return Verdict(kind, status=None, reason=Reason.NOT_SAMPLED_YET, message=text)
     return Verdict(kind, status=True, reason=Reason.AVAILABLE, message=f"{well} of {well} LMCache servers use Valkey")

@@ -18,7 +18,7 @@ from llmcache_operator.core.readiness import ready_pods_at
 from llmcache_operator.core.reconcile import Decision, child
 from llmcache_operator.core.rollout import Rollout, rollout
 from llmcache_operator.core.selftest import Standing, standing
-from llmcache_operator.core.sharing import shares
+from llmcache_operator.core.sharing import apart
 from llmcache_operator.core.sidecar import servers_ready
 from llmcache_operator.core.target import Component, Target
 from llmcache_operator.core.values import Json, Observed, Outcome, Rejection, Settings, Transition
@@ -109,7 +109,7 @@ def _parts(target: Target, observed: Observed, rejections: Sequence[Rejection], 
         rollouts[Component.CACHE_SERVER] = Rollout(engines, servers_ready(observed.pods), settled=True)
     return Parts(
         rollouts=rollouts,
-        shared=shares(target.spec.cache),
+        apart=apart(target.spec.cache),
         gateway=whereabouts(target),
         findings=diagnose(observed, rejections, now),
         sampled=covered.sampled,

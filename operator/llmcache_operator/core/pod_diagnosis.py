@@ -42,7 +42,7 @@ _BY_CONTAINER = {
 }
 _MEMORY_FIELD = {
     "engine": "spec.engine.resources.limits.memory",
-    "cache-server": "spec.cache.memory",
+    "cache-server": "spec.cache.memory or spec.cache.capacity",
     "valkey": "spec.cache.l2.valkey.managed.memory",
     "router": "spec.router.resources.limits.memory",
 }
@@ -108,7 +108,7 @@ def _unscheduled(pod: Json, now: float) -> Iterator[Finding]:
         reason = Reason.VOLUME_CLAIM_MISSING
         text = (
             f"Pod {name} waits for PersistentVolumeClaim {claim[1]}, which does not exist. "
-            "Create it, or correct the claim in spec.model.uri."
+            "Create it, or correct its name: in spec.model.uri, spec.cache.l2.fileSystem.claimName or a template."
         )
     elif "unbound immediate PersistentVolumeClaims" in message:
         text = f"Pod {name} waits for a PersistentVolumeClaim that has no volume yet. See: kubectl describe pvc"

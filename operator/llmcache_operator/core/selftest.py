@@ -59,7 +59,7 @@ def standing(target: Target, observed: Observed, wanted: int | None, measurement
     if target.spec.cache.self_test is Switch.DISABLED:
         return _untested(Reason.DISABLED, "Not tried: spec.cache.selfTest is Disabled")
     if not shares(target.spec.cache):
-        return _untested(Reason.DISABLED, "Not tried: with this spec.cache.topology each engine keeps its KV to itself")
+        return _untested(Reason.DISABLED, "Not tried: engines don't share all that they cache; see CacheReady")
     engines = tuple(pod for pod, _ in ready_pods(observed, Component.ENGINE))
     if wanted is None or len(engines) < max(1, wanted):
         return _untested(Reason.PENDING, "Tried once all engines and the LMCache server are ready")

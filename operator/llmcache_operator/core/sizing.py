@@ -22,7 +22,9 @@ LEAST_BYTES, MOST_BYTES = 128 * MEBI, 64 << 40
 # from an L2 as a whole or not at all, and counts as a miss where it does not fit in (reproduced; `l1_oom`).
 MOST_FILL, LEAST_FILL = Fraction(4, 5), Fraction(1, 2)
 # What Valkey needs besides values of megabytes is little; the rest is fragmentation inside maxmemory.
-VALKEY_FILL = Fraction(19, 20)
+_BESIDE_VALUES = Fraction(19, 20)
+# Bytes of a value's header (Redis 7.0: MEMORY USAGE is a size class of jemalloc and 48 bytes of key and entry).
+_HEADER = 18
 _SIZES = {KvType.BFLOAT16: 2, KvType.FLOAT16: 2, KvType.FLOAT32: 4, KvType.FP8: 1}
 
 
@@ -51,10 +53,10 @@ def sizing(spec: ServiceSpec) -> Sizing:
     if wanted is None:
         server = to_bytes(spec.cache.memory) if spec.cache.memory else DEFAULT_BYTES
     else:
-        server = max(LEAST_BYTES, _holding(Fraction(wanted, servers), _longest(spec)))
-    fill = _fill(server, _longest(spec))
+        server = max(LEAST_BYTES, _holding(Fraction(wanted, servers), _coming(spec)))
+    fill = _fill(server, _coming(spec))
     valkey = _valkey_bytes(spec, wanted)
-    in_valkey = 0 if valkey is None else int(valkey * VALKEY_FILL / _shrunk(spec))
+    in_valkey = 0 if valkey is None else int(valkey * valkey_fill(spec) / _shrunk(spec))
     kv = max(int(server * servers * fill), in_valkey)
     return Sizing(server, fill, valkey, token, servers, kv, kv // token if token else None)
 
@@ -78,6 +80,27 @@ def tokens_wanted(capacity: Capacity) -> int:
     return (capacity.users or 1) * to_bytes(str(capacity.tokens_per_user or 1))
 
 
+def valkey_fill(spec: ServiceSpec) -> Fraction:
+    """Return the part of Valkey's memory that values take up.
+
+    Each lies in a piece of one of jemalloc's sizes, four for each doubling: a value of 32 MiB, which needs a few bytes
+    more, in one of 40 (measured, Redis 7.0 with jemalloc 5.3). Of values of unknown size, it is taken for the worst.
+    """
+    token = token_bytes(spec)
+    if token is None:
+        return _BESIDE_VALUES * Fraction(4, 5)
+    kv = spec.model.kv
+    parts = spec.engine.tensor_parallel_size if kv and kv.planes > 1 else 1
+    value = math.ceil(Fraction(token * spec.cache.chunk_size, parts) * _shrunk(spec))
+    return _BESIDE_VALUES * Fraction(value, _allocated(value + _HEADER))
+
+
+def _allocated(size: int) -> int:
+    """Return the size of the piece of memory that jemalloc gives for so many bytes, more than some 64."""
+    step = 1 << ((size - 1).bit_length() - 3)
+    return -(-size // step) * step
+
+
 def problem(spec: ServiceSpec) -> str | None:
     """Return why the sizes can't be, with the arithmetic; None where they can."""
     sizes = sizing(spec)
@@ -89,8 +112,8 @@ def problem(spec: ServiceSpec) -> str | None:
             f"each LMCache server has {in_gib(sizes.server_bytes)}, of which {float(MOST_FILL):.0%} are used at most "
             f"before it evicts: at {sizes.token_bytes:,} bytes a token that holds {usable // sizes.token_bytes:,} "
             f"tokens, fewer than one prompt of engine.maxModelLen = {spec.engine.max_model_len:,}. Give it "
-            f"{in_gib(_mebis(longest / MOST_FILL))} or more, with cache.memory or a larger cache.capacity; twice "
-            f"{in_gib(longest)} lets one such prompt come in while another is held"
+            f"{in_gib(_mebis(longest / MOST_FILL))} or more, with cache.memory or a larger cache.capacity; "
+            f"{in_gib(longest + _coming(spec))} lets one such prompt come in while another is held"
         )
     return None
 
@@ -110,14 +133,24 @@ def _longest(spec: ServiceSpec) -> int:
     return (token_bytes(spec) or 0) * (spec.engine.max_model_len or 0)
 
 
-def _fill(server: int, longest: int) -> Fraction:
+def _coming(spec: ServiceSpec) -> int:
+    """Return the bytes that the longest prompt takes while it is loaded from an L2.
+
+    What is compressed or encrypted is loaded beside first, all of it (lmcache 0.5.6, l2_adapters/serde_wrapper.py).
+    """
+    l2 = spec.cache.l2
+    coded = l2 is not None and bool(l2.compression or l2.encryption_key_secret_ref)
+    return math.ceil(_longest(spec) * (1 + (_shrunk(spec) if coded else 0)))
+
+
+def _fill(server: int, coming: int) -> Fraction:
     """Return the part of a server's memory beyond which it evicts, so that the longest prompt fits in beside."""
-    return min(MOST_FILL, max(LEAST_FILL, 1 - Fraction(longest, server)))
+    return min(MOST_FILL, max(LEAST_FILL, 1 - Fraction(coming, server)))
 
 
-def _holding(wanted: Fraction, longest: int) -> int:
+def _holding(wanted: Fraction, coming: int) -> int:
     """Return the memory of a server that holds so many bytes before it evicts: `_fill` the other way round."""
-    return _mebis(max(wanted / MOST_FILL, wanted + longest))
+    return _mebis(max(wanted / MOST_FILL, wanted + coming))
 
 
 def _valkey_bytes(spec: ServiceSpec, wanted: int | None) -> int | None:
@@ -127,7 +160,7 @@ def _valkey_bytes(spec: ServiceSpec, wanted: int | None) -> int | None:
         return None
     if managed.memory:
         return to_bytes(managed.memory)
-    return DEFAULT_BYTES if wanted is None else max(LEAST_BYTES, _mebis(wanted * _shrunk(spec) / VALKEY_FILL))
+    return DEFAULT_BYTES if wanted is None else max(LEAST_BYTES, _mebis(wanted * _shrunk(spec) / valkey_fill(spec)))
 
 
 def _shrunk(spec: ServiceSpec) -> Fraction:

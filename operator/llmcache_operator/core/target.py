@@ -77,8 +77,12 @@ class Target:
         return self.spec.model.served_name or self.key.name
 
     def name(self, component: Component) -> str:
-        """Name of the children of one component."""
-        return f"{self.key.name}-{_SUFFIX[component]}"
+        """Name of the children of one component.
+
+        Servers on each node have another than the one for all: a Service can't become headless, nor cease to be.
+        """
+        on_nodes = component is Component.CACHE_SERVER and self.spec.cache.topology is Topology.NODE_LOCAL
+        return f"{self.key.name}-{'node-cache' if on_nodes else _SUFFIX[component]}"
 
     def selector(self, component: Component) -> dict[str, str]:
         """Labels that select the pods of one component. Immutable in a Deployment: never add to them."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from llmcache_operator.core.values import Json
 
-_ADDRESSES = {Component.CACHE_SERVER.value: "tcp://{}", Component.VALKEY.value: "{}:6379"}
+_ADDRESSES = {Component.CACHE_SERVER.value: 'tcp://{}"', Component.VALKEY.value: "{}:6379"}
 
 
 def in_use(obj: Json, pods: Iterable[Json]) -> bool:

@@ -9,12 +9,15 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from llmcache_runtime.l2guard.counts import Counts
 from llmcache_runtime.l2guard.health import Health
 from llmcache_runtime.l2guard.prober import Prober
 from llmcache_runtime.l2guard.relay import Relay
+from llmcache_runtime.l2guard.server import Server
 from llmcache_runtime.l2guard.sizes import Sizes
 from llmcache_runtime.l2guard.store import Address
 
@@ -33,29 +36,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     address = Address(host, port, flags.username, password, _tls(flags), flags.timeout)
     health = Health()
     counts = Counts(health)
+    server = Server(flags.server)
     _start(Prober(address, health, flags.slow).run)
-    _start(_serving(health, counts, flags.http_port).serve_forever)
-    with socket.create_server(flags.listen, backlog=_BACKLOG) as server:
-        accept(server, address, health, counts)
+    _start(_serving(health, counts, server, flags.http_port).serve_forever)
+    with socket.create_server(flags.listen, backlog=_BACKLOG) as listening:
+        accept(listening, server, lambda client, sizes: Relay(client, address, health, counts, sizes))
 
 
-def accept(server: socket.socket, address: Address, health: Health, counts: Counts) -> None:
+def accept(listening: socket.socket, server: Server, relay: Callable[[socket.socket, Sizes], Relay]) -> None:
     """Give each connection its thread: they copy large values, which the interpreter does not hold up."""
     sizes = Sizes()
     while True:
-        client, _ = server.accept()
+        client, _ = listening.accept()
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _start(Relay(client, address, health, counts, sizes).run)
+        _start(partial(_serve, relay(client, sizes), server))
 
 
-def _serving(health: Health, counts: Counts, port: int) -> ThreadingHTTPServer:
+def _serve(relay: Relay, server: Server) -> None:
+    with server.connected():
+        relay.run()
+
+
+def _serving(health: Health, counts: Counts, server: Server, port: int) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            view = health.view
-            state = {"state": view.state.value, "detail": view.detail, "latency": view.latency}
-            bodies = {"/metrics": counts.text(), "/state": json.dumps(state).encode(), "/healthz": b"ok"}
-            body = bodies.get(self.path.partition("?")[0], b"")
-            self.send_response(200 if body else 404)
+            status, body = _told(self.path.partition("?")[0], health, counts, server)
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -64,6 +70,18 @@ def _serving(health: Health, counts: Counts, port: int) -> ThreadingHTTPServer:
             """Say nothing: probes and scrapes come all the time."""
 
     return ThreadingHTTPServer(("", port), Handler)
+
+
+def _told(path: str, health: Health, counts: Counts, server: Server) -> tuple[HTTPStatus, bytes]:
+    if path == "/metrics":
+        return HTTPStatus.OK, counts.text()
+    if path == "/state":
+        view = health.view
+        state = {"state": view.state.value, "detail": view.detail, "latency": view.latency}
+        return HTTPStatus.OK, json.dumps(state).encode()
+    if path == "/server" and (trouble := server.trouble()):
+        return HTTPStatus.SERVICE_UNAVAILABLE, trouble.encode()
+    return (HTTPStatus.OK, b"ok") if path in ("/healthz", "/server") else (HTTPStatus.NOT_FOUND, b"")
 
 
 def _start(run: Callable[[], None]) -> None:
@@ -82,7 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--store", type=_address, required=True, metavar="HOST:PORT", help="the Valkey or Redis")
     parser.add_argument("--listen", type=_address, default=("127.0.0.1", 6380), metavar="HOST:PORT", help="for LMCache")
-    parser.add_argument("--http-port", type=int, default=9091, help="of /metrics, /state and /healthz")
+    parser.add_argument("--http-port", type=int, default=9091, help="of /metrics, /state, /healthz and /server")
+    parser.add_argument(
+        "--server", type=_address, default=("127.0.0.1", 8080), metavar="HOST:PORT", help="HTTP of the LMCache server"
+    )
     parser.add_argument("--username", default="", help="user name, where the store has users")
     parser.add_argument("--tls", action="store_true", help="speak TLS with the store")
     parser.add_argument("--tls-ca", metavar="FILE", help="certificates that it is verified with")

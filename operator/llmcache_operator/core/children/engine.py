@@ -94,9 +94,19 @@ def _template(target: Target, cache: EngineParts) -> Json:
     return pods.pod_template(target, Component.ENGINE, target.spec.engine.template, spec, notes)
 
 
+def shared_memory_size(cache_memory: int) -> int:
+    """Return the bytes of /dev/shm in a pod whose LMCache server holds `cache_memory` bytes of KV in it.
+
+    Twice: a server that is started again looks whether a whole pool is free while its engine still has the old one
+    mapped, and else does without shared memory for good (lmcache 0.5.6, multiprocess/server.py; reproduced). Only
+    what is touched counts.
+    """
+    return 2 * cache_memory + OWN_SHARED_MEMORY
+
+
 def _shared_memory(cache: EngineParts) -> Json:
     """Return the volume of /dev/shm. Its limit is also its size, and LMCache looks whether its pool fits in."""
-    limit = {"sizeLimit": in_mebi(cache.shared_memory + OWN_SHARED_MEMORY)} if cache.shared_memory else {}
+    limit = {"sizeLimit": in_mebi(shared_memory_size(cache.shared_memory))} if cache.shared_memory else {}
     return {"name": "shm", "emptyDir": {"medium": "Memory", **limit}}
 
 
@@ -108,6 +118,8 @@ def _resources(target: Target, cache: EngineParts) -> Json:
     made = pods.resources(target.spec.engine.resources)
     limits = made.get("resources", {}).get("limits", {})
     if cache.shared_memory and "memory" in limits:
+        # Without a request, a container asks for its limit.
+        made["resources"]["requests"] = {"memory": limits["memory"]} | made["resources"].get("requests", {})
         limits["memory"] = in_mebi(to_bytes(limits["memory"]) + cache.shared_memory)
     return made
 

@@ -67,6 +67,14 @@ def guarded(target: Target) -> bool:
     return bool(target.spec.cache.l2 and target.spec.cache.l2.valkey)
 
 
+def liveness_beside(target: Target) -> Json | None:
+    """Return the probe that tells if an LMCache server has to be started again, where its guard knows more than it.
+
+    A server that has lost its guard says that it is well, and has no L2 any more. See llmcache_runtime.l2guard.
+    """
+    return pods.http_probe("/server", GUARD_HTTP_PORT, period=5, failures=4, timeout=10) if guarded(target) else None
+
+
 def _sidecars(target: Target, wanted: L2) -> Iterator[Json]:
     if wanted.valkey:
         yield _guard(target, wanted.valkey)

@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 def build(target: Target) -> tuple[Json, ...]:
     """Return one NetworkPolicy for each kind of pods, or none where the user does without.
 
-    Where the cache server is in the engine's pod, its MP port listens on the loopback address only.
+    A server may be in a pod of its own or in an engine's, where its MP port listens on the loopback address only. What
+    is allowed fits both, since there are pods of both kinds while the topology changes.
     """
     if target.spec.network_policy is Switch.DISABLED:
         return ()
     watchers = _watchers(target)
     engines, routers = _pods(target, Component.ENGINE), _pods(target, Component.ROUTER)
+    servers = _pods(target, Component.CACHE_SERVER)
     clients = _namespace(target.spec.router.gateway_namespace)
-    beside = Component.CACHE_SERVER not in target.components
     guarded = [_allow(watchers, l2.GUARD_HTTP_PORT)] if l2.guarded(target) else []
     watched = [_allow(watchers, server.HTTP_PORT), *guarded]
-    servers = engines if beside else _pods(target, Component.CACHE_SERVER)
     ingress = {
         # Engines ask its status whether it knows them.
         Component.CACHE_SERVER: [_allow([engines], server.MP_PORT), _allow([engines], server.HTTP_PORT), *watched],
         Component.ENGINE: [
             _allow([routers, *watchers], engine.HTTP_PORT),
             *([_allow(clients, engine.HTTP_PORT)] if is_picker(target) else []),
-            *(watched if beside else []),
+            *watched,
         ],
         Component.ROUTER: [_allow(clients, front_end(target).port), _allow(watchers, router.PRIVATE_PORT)],
-        Component.VALKEY: [_allow([servers], valkey.PORT)],
+        Component.VALKEY: [_allow([engines, servers], valkey.PORT)],
     }
     return tuple(_policy(target, component, ingress[component]) for component in target.components)
 

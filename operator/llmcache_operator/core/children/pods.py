@@ -94,7 +94,7 @@ def resources(wanted: Resources) -> Json:
     return {"resources": found} if found else {}
 
 
-def http_probe(path: str, port: str, *, period: int, failures: int, timeout: int = 5) -> Json:
+def http_probe(path: str, port: str | int, *, period: int, failures: int, timeout: int = 5) -> Json:
     """Return an HTTP probe; times in seconds."""
     return {
         "httpGet": {"path": path, "port": port},

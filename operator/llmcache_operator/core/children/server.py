@@ -94,7 +94,8 @@ def container(  # noqa: PLR0913 - what differs between topologies
         },
         "securityContext": pods.container_security(read_only_root=True),
         "startupProbe": pods.http_probe("/healthcheck", http, period=1, failures=300),
-        "livenessProbe": pods.http_probe("/healthcheck", http, period=10, failures=6, timeout=10),
+        "livenessProbe": l2.liveness_beside(target)
+        or pods.http_probe("/healthcheck", http, period=10, failures=6, timeout=10),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": tmp, "mountPath": "/tmp"}, *mounts, *behind.mounts],  # noqa: S108 - likewise
     }

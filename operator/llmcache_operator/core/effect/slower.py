@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmcache_operator.api.cache import Topology
 from llmcache_operator.api.conditions import Reason
 from llmcache_operator.core.effect.evidence import NOTHING, SAME_SCRAPE
 from llmcache_operator.core.effect.reload import costs, rates
@@ -23,10 +24,6 @@ FEW_STRETCHES = 8
 
 MOVE_STEPS = 2
 MOVE_FACTOR = 1.5
-HITS_COST_TIME = (
-    "Hits cost time. Put the server nearer (spec.cache.topology: PerEngine), give it more CPU (spec.cache.cpu), or do "
-    "without it for this model."
-)
 
 
 def slower_than_prefill(evidence: Evidence) -> str | None:
@@ -41,7 +38,7 @@ def slower_than_prefill(evidence: Evidence) -> str | None:
         return (
             f"Moving 1,000 tokens from the LMCache server to an engine takes {1000 * moving.reload:.2g} s, computing "
             f"them takes {1000 * moving.compute:.2g} s (measured on {count(moving.reloaded)} and "
-            f"{count(moving.computed)} tokens). {HITS_COST_TIME}"
+            f"{count(moving.computed)} tokens). {_advice(evidence)}"
         )
     # There may be a second tier to wait for, too.
     found = _waited_for(evidence) if evidence.target.spec.cache.l2 or moving is None else None
@@ -50,8 +47,17 @@ def slower_than_prefill(evidence: Evidence) -> str | None:
     return (
         f"1,000 tokens from the LMCache server take {1000 * found.reload:.2g} s of a request's time, computing them "
         f"takes {1000 * max(found.compute, 0):.2g} s (from {count(found.reloaded)} and {count(found.computed)} tokens "
-        f"in {found.stretches} stretches between scrapes). {HITS_COST_TIME}"
+        f"in {found.stretches} stretches between scrapes). {_advice(evidence)}"
     )
+
+
+def _advice(evidence: Evidence) -> str:
+    cache = evidence.target.spec.cache
+    nearer = "Put the server nearer (spec.cache.topology: PerEngine)" if cache.topology is Topology.SHARED else ""
+    behind = "take an L2 that is nearer or has more CPU" if cache.l2 else ""
+    more = "give the servers more CPU (spec.cache.cpu), or do without them for this model"
+    said = ", ".join(filter(None, (nearer, behind, more)))
+    return f"Hits cost time. {said[0].upper()}{said[1:]}."
 
 
 def _lately(evidence: Evidence, steps: int) -> float:

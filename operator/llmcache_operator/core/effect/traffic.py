@@ -164,7 +164,7 @@ def no_room(evidence: Evidence) -> str | None:
         f"LMCache servers had no room to load {count(caches.no_room)} chunks that the L2 holds, in the last "
         f"{span(seen.seconds)}: they were computed instead. A server of {size(sizes.server_bytes)} keeps "
         f"{percent(float(1 - sizes.fill))} free for what comes in. {advice}{'raise' if advice else 'Raise'} "
-        "spec.cache.memory."
+        f"{_size_field(evidence)}."
     )
 
 
@@ -184,13 +184,30 @@ def _more_memory(evidence: Evidence) -> str:
     sizes = sizing(evidence.target.spec)
     have = sizes.server_bytes
     if not held:
-        return "Raise spec.cache.memory, or add spec.cache.l2."
+        return f"Raise {_size_field(evidence)}, or {_more_behind(evidence)}."
     written = evidence.window.caches.written_chunks * used / held / max(1, len(evidence.caches))
     wanted = max(ceil(written / sizes.fill / GIBI), ceil(2 * have / GIBI))
     return (
         f"All that was written in the last {span(evidence.window.seconds)} is {size(written)}; it holds {size(have)}. "
-        f"Set spec.cache.memory to {wanted}Gi or more, or add spec.cache.l2."
+        f"Set {_size_field(evidence)} to {_amount(evidence, wanted)} or more, or {_more_behind(evidence)}."
     )
+
+
+def _size_field(evidence: Evidence) -> str:
+    """Return which field says how much the servers hold."""
+    return "spec.cache.capacity" if evidence.target.spec.cache.capacity else "spec.cache.memory"
+
+
+def _amount(evidence: Evidence, gibi: int) -> str:
+    """Return so many GiB of each server in the words of that field."""
+    sizes = sizing(evidence.target.spec)
+    if evidence.target.spec.cache.capacity is None or sizes.token_bytes is None:
+        return f"{gibi}Gi"
+    return f"{count(int(gibi * GIBI * sizes.fill * sizes.servers / sizes.token_bytes))} tokens"
+
+
+def _more_behind(evidence: Evidence) -> str:
+    return "give the L2 more room" if evidence.target.spec.cache.l2 else "add spec.cache.l2"
 
 
 def _slack(evidence: Evidence, reason: Reason) -> float:
