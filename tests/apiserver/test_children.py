@@ -106,6 +106,17 @@ def test_applying_the_same_again_writes_nothing(namespace: list[str]) -> None:
     assert versions[0] == versions[1]
 
 
+def test_every_topology_follows_on_every_other_while_the_old_one_is_still_there(namespace: list[str]) -> None:
+    for topology in ("Shared", "NodeLocal", "PerEngine", "NodeLocal", "Shared", "PerEngine", "Shared"):
+        sent = planned(cache={"topology": topology})
+
+        kept = apply(namespace, sent)
+
+        assert [
+            found for one, other in zip(unowned(sent), kept, strict=True) for found in differences(one, other)
+        ] == []
+
+
 def test_a_field_that_is_removed_takes_its_effect_with_it(namespace: list[str]) -> None:
     plain = PLAIN | {"networkPolicy": "Disabled"}
     before = contents(apply(namespace, planned(**plain)))

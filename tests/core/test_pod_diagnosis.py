@@ -164,6 +164,16 @@ POD_REASONS: dict[str, tuple[Json, Reason, tuple[str, ...]]] = {
         Reason.OUT_OF_MEMORY,
         ("spec.engine.resources.limits.memory",),
     ),
+    "guard out of memory": (
+        engine_pod(init=(container("l2-guard", restarts=2, last=ended(137, "OOMKilled"), **LOOP),)),
+        Reason.OUT_OF_MEMORY,
+        ("The operator sets that limit",),
+    ),
+    "somebody's sidecar out of memory": (
+        engine_pod(container("proxy", restarts=2, last=ended(137, "OOMKilled"), **LOOP)),
+        Reason.OUT_OF_MEMORY,
+        ("Raise its limit",),
+    ),
     "silent crash": (
         engine_pod(container(restarts=3, last=ended(139), **LOOP)),
         Reason.ENGINE_CRASHING,

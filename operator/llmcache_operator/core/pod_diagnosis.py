@@ -181,8 +181,7 @@ def _crashing(pod: Json, container: Json, last: Json) -> Finding:
     if last.get("reason") == "StartError":
         return _misconfigured(pod, container, last.get("message", "").rstrip("."))
     if last.get("reason") == "OOMKilled":
-        field = _MEMORY_FIELD.get(container["name"], "its limit")
-        text = f"{where} was killed for using more memory than its limit. Raise {field}."
+        text = f"{where} was killed for using more memory than its limit. {_more_memory(container['name'])}"
         return Finding(component, Reason.OUT_OF_MEMORY, text)
     reason = _BY_CONTAINER.get(container["name"], _CRASHING.get(component, Reason.CONTAINER_CONFIG_INVALID))
     logs = f"kubectl logs {pod['metadata']['name']} --container {container['name']} --previous"
@@ -191,6 +190,12 @@ def _crashing(pod: Json, container: Json, last: Json) -> Finding:
     return Finding(
         component, reason, f"{where} ends with exit code {code}" + (f": {said}" if said else f". See: {logs}")
     )
+
+
+def _more_memory(container: str) -> str:
+    if container in _IMAGE_FIELD and container not in _MEMORY_FIELD:
+        return "The operator sets that limit, and it should do: please report it."
+    return f"Raise {_MEMORY_FIELD.get(container, 'its limit')}."
 
 
 def _tail(message: str, limit: int = 600) -> str:
