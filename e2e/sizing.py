@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -68,12 +69,11 @@ def asked(flags: argparse.Namespace) -> ServiceSpec:
     capacity = {"tokens": flags.tokens} if flags.tokens else users
     cache: dict[str, Any] = {"topology": flags.topology, "capacity": capacity}
     if flags.valkey:
-        cache["l2"] = {"valkey": {"managed": {}}, "compression": "FP8" if flags.fp8 else None}
-    engine = {
-        "replicas": flags.replicas,
-        "tensorParallelSize": flags.tensor_parallel_size,
-        "maxModelLen": flags.max_model_len,
-    }
+        cache["l2"] = {"valkey": {"managed": {}}} | ({"compression": "FP8"} if flags.fp8 else {})
+    elif flags.fp8:
+        raise ValueError("--fp8 compresses what is in Valkey: give --valkey, too")
+    engine = {"replicas": flags.replicas, "tensorParallelSize": flags.tensor_parallel_size}
+    engine |= {"maxModelLen": flags.max_model_len} if flags.max_model_len else {}
     model = {"uri": "pvc://model", "kv": kv}
     return ServiceSpec.model_validate({"model": model, "engine": engine, "cache": cache})
 
@@ -128,16 +128,17 @@ def _containers(spec: ServiceSpec, sizes: Sizing) -> Iterator[tuple[str, str, st
     if spec.cache.topology is Topology.PER_ENGINE:
         shared = shared_memory_size(sizes.server_bytes)
         yield "shared memory of each engine's pod (/dev/shm)", "twice that memory and 256 MiB", in_gib(shared)
-        yield "added to each engine's memory limit", "what it may be charged for", in_gib(sizes.server_bytes)
+        # One page counts once, for whichever container touched it first.
+        yield "added to each engine's memory limit", "for shared memory that it fills", in_gib(sizes.server_bytes)
+        yield "all that a node keeps free for it", "the container's; the rest are limits", in_gib(memory)
 
 
 def for_the_resource(spec: ServiceSpec) -> str:
-    """Return what of it belongs into the resource."""
-    assert spec.model.kv is not None
-    shape = json.dumps(spec.model.kv.model_dump(mode="json", by_alias=True)).replace('"', "")
-    longest = spec.engine.max_model_len
-    engine = f"\n  engine:\n    maxModelLen: {longest}" if longest else ""
-    return f"For the resource:\n  model:\n    kv: {shape}{engine}"
+    """Return what was asked for as YAML."""
+    asked = spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    del asked["model"]["uri"]
+    asked["model"]["kv"] = spec.model.kv.model_dump(mode="json", by_alias=True) if spec.model.kv else None
+    return f"For the resource:\n{yaml.safe_dump({'spec': asked}, sort_keys=False)}".rstrip()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -151,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tensor-parallel-size", type=int, default=1, help="GPUs of an engine (default: 1)")
     parser.add_argument("--max-model-len", type=int, help="tokens of the longest prompt: engine.maxModelLen")
     parser.add_argument("--valkey", action="store_true", help="with an L2 in Valkey")
-    parser.add_argument("--fp8", action="store_true", help="compressed there")
+    parser.add_argument("--fp8", action="store_true", help="compress what is in Valkey: half as large")
     return parser
 
 

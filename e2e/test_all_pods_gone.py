@@ -56,14 +56,15 @@ def test_a_volume_outlives_all_pods(service: Callable[..., Service], kube: Kube,
 def delete_all(service: Service, counter: str) -> tuple[Answer, Answer]:
     """Let an engine compute a prompt, delete all pods once it is stored, and ask another of the engines that come."""
     old = service.engines()
-    text = prompt(WORDS)
-    first = service.ask_engine(old[0], text)
 
-    def stored() -> bool:
+    def stored() -> float:
         page = service.kube.raw(old[0], HTTP_PORT, "/metrics")
-        return total(series(page, [counter]), counter) >= first.tokens.total // CHUNK
+        return total(series(page, [counter]), counter)
 
-    wait_until("LMCache has stored the prompt", stored, seconds=60)
+    text, before = prompt(WORDS), stored()
+    first = service.ask_engine(old[0], text)
+    chunks = first.tokens.total // CHUNK
+    wait_until("LMCache has stored the prompt", lambda: stored() - before >= chunks, seconds=60)
     service.kube.run("delete", "pod", *old, "--grace-period=5", "--wait=false")
     engines = service.renewed(old)
     return first, service.ask_engine(engines[1], text)

@@ -137,7 +137,7 @@ def test_a_server_whose_guard_was_killed_is_started_again_and_has_its_l2(tiers: 
     before = restarts(tiers, one)
     kill(tiers, one, "llmcache-l2-guard")
     both = before | {name: before[name] + 1 for name in ("cache-server", "l2-guard")}
-    wait_until("guard and server are back", lambda: restarts(tiers, one) == both, seconds=120)
+    wait_until("guard and server are back", lambda: restarts(tiers, one) == both, seconds=180)
     await_stores(tiers, one)
 
 

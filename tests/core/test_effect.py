@@ -393,7 +393,7 @@ def test_a_cache_that_is_sized_in_tokens_and_has_an_l2_is_advised_in_its_own_wor
     story.each(server=0.0, own=0.2, found=0.02, written=400, evicted=400)
     assert rounds_until(story, {Reason.EVICTING}) <= MINUTE
 
-    assert re.search(r"Set spec\.cache\.capacity to [0-9,]+ tokens or more, or give the L2", story.told[-1].message)
+    assert re.search(r"capacity to [0-9,]+ tokens in all, from 6,000, or more, or give the L2", story.told[-1].message)
 
 
 @pytest.mark.parametrize(

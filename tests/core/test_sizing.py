@@ -123,6 +123,31 @@ def test_what_can_not_hold_one_prompt_is_refused_with_the_arithmetic() -> None:
         assert part in decision.error
 
 
+def test_a_capacity_that_divides_into_less_than_a_prompt_each_is_refused_with_one_that_would_do() -> None:
+    engine = {"replicas": 13, "maxModelLen": 131_072}
+    told = problem(spec(engine=engine, cache={"topology": "PerEngine", "capacity": {"tokens": "400k"}}))
+
+    assert "400,000 tokens in 13 LMCache servers" in str(told)
+    assert "Ask for 1,703,936 tokens or more" in str(told)
+    enough = {"topology": "PerEngine", "capacity": {"tokens": 1_703_936}}
+    assert problem(spec(engine=engine, cache=enough)) is None
+
+
+@given(
+    tokens=st.integers(32_768, 10_000_000), longest=st.integers(256, 32_768), coding=st.sampled_from(["", "FP8", "AES"])
+)
+@example(tokens=33_000, longest=32_768, coding="AES")
+def test_the_longest_prompt_always_fits_in_beside_a_capacity(tokens: int, longest: int, coding: str) -> None:
+    how: dict[str, Any] = {"FP8": {"compression": "FP8"}, "AES": {"encryptionKeySecretRef": {"name": "k"}}}.get(
+        coding, {}
+    )
+    l2 = {"l2": {"fileSystem": {"claimName": "kv"}} | how}
+    sizes = sizing(spec(engine={"maxModelLen": longest}, cache={"capacity": {"tokens": tokens}} | l2))
+
+    coming = longest * 131_072 * {"": 2, "FP8": 3, "AES": 4}[coding] // 2
+    assert (1 - sizes.fill) * sizes.server_bytes >= coming
+
+
 def test_more_than_any_machine_has_is_refused() -> None:
     assert "64Ti" in str(problem(spec(cache={"capacity": {"tokens": "1P"}})))
 

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from e2e.sizing import main, shape_of
 
@@ -48,7 +49,13 @@ def test_it_prints_the_arithmetic_and_what_to_write(tmp_path: Path, capsys: pyte
     out = capsys.readouterr().out
 
     assert "131,072 bytes" in out
-    assert "kv: {layers: 32, heads: 8, headDim: 128, planes: 2, dtype: bfloat16}" in out
+    resource = yaml.safe_load(out.partition("For the resource:\n")[2].partition("How long")[0])["spec"]
+    assert resource["model"]["kv"] == {"layers": 32, "heads": 8, "headDim": 128, "planes": 2, "dtype": "bfloat16"}
+    assert resource["cache"] == {
+        "topology": "PerEngine",
+        "capacity": {"tokens": "2M"},
+        "l2": {"valkey": {"managed": {}}},
+    }
     assert "244.14 GiB" in out
 
 
@@ -59,6 +66,7 @@ def test_what_the_longest_prompt_takes_is_part_of_it(tmp_path: Path, capsys: pyt
 
     with pytest.raises(SystemExit, match="fewer than one prompt"):
         main([str(tmp_path), "--tokens", "20k", "--max-model-len", "131072"])
+    main([str(tmp_path), "--tokens", "140k", "--max-model-len", "131072"])
     out = capsys.readouterr().out
     assert "room for the longest prompt" in " ".join(out.replace("│", " ").split())
     assert "maxModelLen: 131072" in out
@@ -69,6 +77,7 @@ def test_what_the_longest_prompt_takes_is_part_of_it(tmp_path: Path, capsys: pyt
     [
         ({}, (), "has no 'num_hidden_layers': give the config.json of a model that generates text"),
         (LLAMA, ("--tokens", "20q"), "'20q' is no quantity"),
+        (LLAMA, ("--fp8",), "give --valkey, too"),
     ],
 )
 def test_what_can_not_be_read_is_told_by_name(

@@ -173,6 +173,19 @@ GPUS: dict[str, Any] = {
 }
 
 
+def workload_of(made: tuple[Json, ...]) -> Json:
+    """What makes LMCache servers in pods of their own."""
+    kinds = ("StatefulSet", "DaemonSet")
+    return next(obj for obj in made if obj["kind"] in kinds and "cache" in obj["metadata"]["name"])
+
+
+def selectors_of(made: tuple[Json, ...]) -> list[Json]:
+    """How Services, budgets and monitors choose LMCache servers."""
+    kinds = ("Service", "PodDisruptionBudget", "PodMonitor")
+    found = [obj["spec"]["selector"] for obj in made if obj["kind"] in kinds and "cache" in obj["metadata"]["name"]]
+    return [selector.get("matchLabels", selector) for selector in found]
+
+
 def pod_spec_of(made: tuple[Json, ...]) -> Json:
     """The pod that the engine Deployment makes."""
     spec: Json = find(made, "Deployment", Component.ENGINE)["spec"]["template"]["spec"]
@@ -208,13 +221,13 @@ def test_servers_on_nodes_and_the_one_for_all_live_side_by_side_until_the_last_e
     shared, on_nodes = planned(), node_local()
     engine = pod(Component.ENGINE) | {"spec": pod_spec_of(shared)}
     observed = Observed(resource(cache={"topology": "NodeLocal"}), children=tuple(map(live, shared)), pods=(engine,))
-    server_of_all = find(shared, "StatefulSet", Component.CACHE_SERVER)["spec"]["template"]["metadata"]["labels"]
-    service = find(on_nodes, "Service", Component.CACHE_SERVER)["spec"]
-
     names = {child["metadata"]["name"] for child in shared if child["kind"] in ("Service", "StatefulSet")}
     assert "chat-cache" in names
     assert not names & {child["metadata"]["name"] for child in on_nodes if child["kind"] == "DaemonSet"}
-    assert not service["selector"].items() <= server_of_all.items()
+    for made, others in ((shared, on_nodes), (on_nodes, shared)):
+        labels = workload_of(others)["spec"]["template"]["metadata"]["labels"]
+        assert selectors_of(made)
+        assert not [one for one in selectors_of(made) if one.items() <= labels.items()]
     assert not [child for child in decide(observed, SETTINGS).plan.prune if child["metadata"]["name"] == "chat-cache"]
     moved = replace(observed, pods=(engine | {"spec": pod_spec_of(on_nodes)},))
     assert {"StatefulSet", "Service"} <= {

@@ -106,14 +106,20 @@ def problem(spec: ServiceSpec) -> str | None:
     sizes = sizing(spec)
     if sizes.server_bytes > MOST_BYTES:
         return f"cache.capacity comes to {in_gib(sizes.server_bytes)} for each LMCache server: at most 64Ti can be had"
+    if spec.cache.capacity and tokens_wanted(spec.cache.capacity) < sizes.servers * (spec.engine.max_model_len or 0):
+        return (
+            f"cache.capacity is {tokens_wanted(spec.cache.capacity):,} tokens in {sizes.servers} LMCache servers: each "
+            f"would hold fewer than one prompt of engine.maxModelLen = {spec.engine.max_model_len:,}. Ask for "
+            f"{sizes.servers * (spec.engine.max_model_len or 0):,} tokens or more, or for shorter prompts"
+        )
     usable, longest = int(sizes.server_bytes * MOST_FILL), _longest(spec)
     if sizes.token_bytes and usable < longest:
         return (
             f"each LMCache server has {in_gib(sizes.server_bytes)}, of which {float(MOST_FILL):.0%} are used at most "
             f"before it evicts: at {sizes.token_bytes:,} bytes a token that holds {usable // sizes.token_bytes:,} "
             f"tokens, fewer than one prompt of engine.maxModelLen = {spec.engine.max_model_len:,}. Give it "
-            f"{in_gib(_mebis(longest / MOST_FILL))} or more, with cache.memory or a larger cache.capacity; "
-            f"{in_gib(longest + _coming(spec))} lets one such prompt come in while another is held"
+            f"{in_gib(_mebis(longest / MOST_FILL))} or more, with cache.memory; "
+            f"{in_gib(_mebis(_coming(spec) / (1 - LEAST_FILL)))} lets one such prompt come in while another is held"
         )
     return None
 
@@ -150,7 +156,7 @@ def _fill(server: int, coming: int) -> Fraction:
 
 def _holding(wanted: Fraction, coming: int) -> int:
     """Return the memory of a server that holds so many bytes before it evicts: `_fill` the other way round."""
-    return _mebis(max(wanted / MOST_FILL, wanted + coming))
+    return _mebis(max(wanted / MOST_FILL, wanted + coming, coming / (1 - LEAST_FILL)))
 
 
 def _valkey_bytes(spec: ServiceSpec, wanted: int | None) -> int | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MANAGED_BY = "llmcache-operator"
 SERVICE_LABEL = f"{GROUP}/service"
+TOPOLOGY_LABEL = f"{GROUP}/topology"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 
 
@@ -88,13 +89,18 @@ class Target:
         """Labels that select the pods of one component. Immutable in a Deployment: never add to them."""
         return {SERVICE_LABEL: self.key.name, COMPONENT_LABEL: component.value}
 
+    def own_selector(self, component: Component) -> dict[str, str]:
+        """Labels that leave out the pods of another topology, of which there are some while it changes."""
+        on_its_own = component is Component.CACHE_SERVER
+        return self.selector(component) | ({TOPOLOGY_LABEL: self.spec.cache.topology.value} if on_its_own else {})
+
     def labels(self, component: Component) -> dict[str, str]:
         """All labels of a child.
 
         `instance` differs from the resource's own name, because Argo CD in label mode would take a child whose
         instance label equals an application's name for a part of that application, and prune it.
         """
-        return self.selector(component) | {
+        return self.own_selector(component) | {
             "app.kubernetes.io/name": "llmcache",
             "app.kubernetes.io/instance": f"llmcs-{self.key.name}",
             "app.kubernetes.io/part-of": "llmcache",

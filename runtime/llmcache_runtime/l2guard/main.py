@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     address = Address(host, port, flags.username, password, _tls(flags), flags.timeout)
     health = Health()
     counts = Counts(health)
-    server = Server(flags.server)
+    server = Server(flags.server, flags.connections)
     _start(Prober(address, health, flags.slow).run)
     _start(_serving(health, counts, server, flags.http_port).serve_forever)
     with socket.create_server(flags.listen, backlog=_BACKLOG) as listening:
@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--server", type=_address, default=("127.0.0.1", 8080), metavar="HOST:PORT", help="HTTP of the LMCache server"
     )
+    parser.add_argument("--connections", type=int, default=4, help="that the LMCache server makes when it starts")
     parser.add_argument("--username", default="", help="user name, where the store has users")
     parser.add_argument("--tls", action="store_true", help="speak TLS with the store")
     parser.add_argument("--tls-ca", metavar="FILE", help="certificates that it is verified with")

@@ -25,6 +25,6 @@ def _budget(target: Target, component: Component) -> Json:
         "spec": {
             "maxUnavailable": 1,
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": target.selector(component)},
+            "selector": {"matchLabels": target.own_selector(component)},
         },
     }

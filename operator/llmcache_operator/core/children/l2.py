@@ -72,7 +72,7 @@ def liveness_beside(target: Target) -> Json | None:
 
     A server that has lost its guard says that it is well, and has no L2 any more. See llmcache_runtime.l2guard.
     """
-    return pods.http_probe("/server", GUARD_HTTP_PORT, period=5, failures=4, timeout=10) if guarded(target) else None
+    return pods.http_probe("/server", GUARD_HTTP_PORT, period=10, failures=6, timeout=10) if guarded(target) else None
 
 
 def _sidecars(target: Target, wanted: L2) -> Iterator[Json]:
@@ -165,7 +165,11 @@ def _guard(target: Target, wanted: Valkey) -> Json:
         "imagePullPolicy": target.settings.image_pull_policy,
         "restartPolicy": "Always",
         "command": ["llmcache-l2-guard"],
-        "args": [*args, "--listen", f"127.0.0.1:{GUARD_PORT}", "--http-port", str(GUARD_HTTP_PORT)],
+        "args": [
+            *args,
+            *("--listen", f"127.0.0.1:{GUARD_PORT}", "--connections", str(CONNECTIONS)),
+            *("--http-port", str(GUARD_HTTP_PORT)),
+        ],
         **({"env": env} if env else {}),
         "ports": [pods.port(GUARD_HTTP_PORT_NAME, GUARD_HTTP_PORT)],
         # It holds a megabyte of a value for each connection, however large values are. CPU as Valkey has: with 50m it

@@ -40,7 +40,7 @@ def _monitor(target: Target, component: Component) -> Json:
         "apiVersion": POD_MONITOR[0],
         "kind": POD_MONITOR[1],
         "metadata": metadata,
-        "spec": {"selector": {"matchLabels": target.selector(component)}, "podMetricsEndpoints": endpoints},
+        "spec": {"selector": {"matchLabels": target.own_selector(component)}, "podMetricsEndpoints": endpoints},
     }
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmcache_operator.api.cache import Topology
-from llmcache_operator.api.service import GROUP
 from llmcache_operator.core.children import server
 from llmcache_operator.core.children.parts import EngineParts
 from llmcache_operator.core.target import Component, Target
@@ -16,8 +14,6 @@ from llmcache_operator.core.target import Component, Target
 if TYPE_CHECKING:
     from llmcache_operator.core.values import Json
 
-# There are servers in pods of their own, too, while engines of the topology Shared are replaced.
-_LABEL = {f"{GROUP}/topology": Topology.NODE_LOCAL.value}
 # Both sides then use what works across containers that share no host IPC namespace and no /dev/shm.
 _DIRECT = ("--supported-transfer-mode", "lmcache_driven", "--isolated-ipc")
 
@@ -32,7 +28,7 @@ class NodeLocal:
             "kind": "Service",
             "metadata": target.metadata(Component.CACHE_SERVER),
             "spec": {
-                "selector": target.selector(Component.CACHE_SERVER) | _LABEL,
+                "selector": target.own_selector(Component.CACHE_SERVER),
                 "ports": server.service_ports(),
                 "internalTrafficPolicy": "Local",
             },
@@ -49,13 +45,12 @@ def _daemon_set(target: Target) -> Json:
     # It sees all GPUs of the node without taking any from the scheduler.
     gpus: Json = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}
     template = server.own_pod(target, more=_DIRECT, env=(gpus,), placement=_placement(target))
-    template["metadata"]["labels"] |= _LABEL
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
         "metadata": target.metadata(Component.CACHE_SERVER),
         "spec": {
-            "selector": {"matchLabels": target.selector(Component.CACHE_SERVER) | _LABEL},
+            "selector": {"matchLabels": target.own_selector(Component.CACHE_SERVER)},
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
             "template": template,
         },

@@ -120,5 +120,5 @@ def headless_service(target: Target, component: Component, ports: list[Json]) ->
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": target.metadata(component),
-        "spec": {"clusterIP": "None", "selector": target.selector(component), "ports": ports},
+        "spec": {"clusterIP": "None", "selector": target.own_selector(component), "ports": ports},
     }

@@ -38,25 +38,27 @@ def slower_than_prefill(evidence: Evidence) -> str | None:
         return (
             f"Moving 1,000 tokens from the LMCache server to an engine takes {1000 * moving.reload:.2g} s, computing "
             f"them takes {1000 * moving.compute:.2g} s (measured on {count(moving.reloaded)} and "
-            f"{count(moving.computed)} tokens). {_advice(evidence)}"
+            f"{count(moving.computed)} tokens). {_advice(evidence, behind=False)}"
         )
     # There may be a second tier to wait for, too.
-    found = _waited_for(evidence) if evidence.target.spec.cache.l2 or moving is None else None
+    behind = evidence.target.spec.cache.l2 is not None
+    found = _waited_for(evidence) if behind or moving is None else None
     if found is None:
         return None
     return (
         f"1,000 tokens from the LMCache server take {1000 * found.reload:.2g} s of a request's time, computing them "
         f"takes {1000 * max(found.compute, 0):.2g} s (from {count(found.reloaded)} and {count(found.computed)} tokens "
-        f"in {found.stretches} stretches between scrapes). {_advice(evidence)}"
+        f"in {found.stretches} stretches between scrapes). {_advice(evidence, behind=behind)}"
     )
 
 
-def _advice(evidence: Evidence) -> str:
-    cache = evidence.target.spec.cache
-    nearer = "Put the server nearer (spec.cache.topology: PerEngine)" if cache.topology is Topology.SHARED else ""
-    behind = "take an L2 that is nearer or has more CPU" if cache.l2 else ""
+def _advice(evidence: Evidence, *, behind: bool) -> str:
+    """Return what to do; `behind`: it may be the second tier that is slow."""
+    shared = evidence.target.spec.cache.topology is Topology.SHARED
+    nearer = "Put the server nearer (spec.cache.topology: PerEngine)" if shared else ""
+    second = "take an L2 that is nearer or has more CPU" if behind else ""
     more = "give the servers more CPU (spec.cache.cpu), or do without them for this model"
-    said = ", ".join(filter(None, (nearer, behind, more)))
+    said = ", ".join(filter(None, (nearer, second, more)))
     return f"Hits cost time. {said[0].upper()}{said[1:]}."
 
 

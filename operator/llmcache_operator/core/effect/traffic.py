@@ -12,7 +12,7 @@ from llmcache_operator.core.effect.evidence import ENOUGH_REQUESTS, NOTHING, SAM
 from llmcache_operator.core.effect.words import count, percent, size, span
 from llmcache_operator.core.growth import restarted
 from llmcache_operator.core.quantity import GIBI
-from llmcache_operator.core.sizing import sizing
+from llmcache_operator.core.sizing import sizing, tokens_wanted
 
 if TYPE_CHECKING:
     from llmcache_operator.core.effect.evidence import Evidence, Traffic
@@ -203,7 +203,8 @@ def _amount(evidence: Evidence, gibi: int) -> str:
     sizes = sizing(evidence.target.spec)
     if evidence.target.spec.cache.capacity is None or sizes.token_bytes is None:
         return f"{gibi}Gi"
-    return f"{count(int(gibi * GIBI * sizes.fill * sizes.servers / sizes.token_bytes))} tokens"
+    tokens = int(gibi * GIBI * sizes.fill * sizes.servers / sizes.token_bytes)
+    return f"{count(tokens)} tokens in all, from {count(tokens_wanted(evidence.target.spec.cache.capacity))},"
 
 
 def _more_behind(evidence: Evidence) -> str:
