@@ -12,7 +12,7 @@ from e2e.services import CLAIM
 from e2e.valkey import CHUNK
 from llmcache_operator.core import parse
 from llmcache_operator.core.children.server import HTTP_PORT
-from llmcache_operator.core.exposition import series, total
+from llmcache_operator.core.exposition import maybe, series
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,9 +57,10 @@ def delete_all(service: Service, counter: str) -> tuple[Answer, Answer]:
     """Let an engine compute a prompt, delete all pods once it is stored, and ask another of the engines that come."""
     old = service.engines()
 
-    def stored() -> float:
+    def stored() -> int:
+        # A counter that nothing has been counted with is not there.
         page = service.kube.raw(old[0], HTTP_PORT, "/metrics")
-        return total(series(page, [counter]), counter)
+        return maybe(series(page, [counter]), counter) or 0
 
     text, before = prompt(WORDS), stored()
     first = service.ask_engine(old[0], text)
