@@ -106,11 +106,12 @@ def problem(spec: ServiceSpec) -> str | None:
     sizes = sizing(spec)
     if sizes.server_bytes > MOST_BYTES:
         return f"cache.capacity comes to {in_gib(sizes.server_bytes)} for each LMCache server: at most 64Ti can be had"
-    if spec.cache.capacity and tokens_wanted(spec.cache.capacity) < sizes.servers * (spec.engine.max_model_len or 0):
+    least = sizes.servers * (spec.engine.max_model_len or 0)
+    if spec.cache.capacity and (wanted := tokens_wanted(spec.cache.capacity)) < least:
         return (
-            f"cache.capacity is {tokens_wanted(spec.cache.capacity):,} tokens in {sizes.servers} LMCache servers: each "
-            f"would hold fewer than one prompt of engine.maxModelLen = {spec.engine.max_model_len:,}. Ask for "
-            f"{sizes.servers * (spec.engine.max_model_len or 0):,} tokens or more, or for shorter prompts"
+            f"cache.capacity is {wanted:,} tokens in {sizes.servers} LMCache servers: each would hold fewer than one "
+            f"prompt of engine.maxModelLen = {spec.engine.max_model_len:,}. Ask for {least:,} tokens or more, or for "
+            "shorter prompts"
         )
     usable, longest = int(sizes.server_bytes * MOST_FILL), _longest(spec)
     if sizes.token_bytes and usable < longest:

@@ -67,12 +67,12 @@ def guarded(target: Target) -> bool:
     return bool(target.spec.cache.l2 and target.spec.cache.l2.valkey)
 
 
-def liveness_beside(target: Target) -> Json | None:
-    """Return the probe that tells if an LMCache server has to be started again, where its guard knows more than it.
+def server_health(target: Target) -> tuple[str, int] | None:
+    """Return the path and port that tell if an LMCache server is well, where its guard knows more than it.
 
     A server that has lost its guard says that it is well, and has no L2 any more. See llmcache_runtime.l2guard.
     """
-    return pods.http_probe("/server", GUARD_HTTP_PORT, period=10, failures=6, timeout=10) if guarded(target) else None
+    return ("/server", GUARD_HTTP_PORT) if guarded(target) else None
 
 
 def _sidecars(target: Target, wanted: L2) -> Iterator[Json]:

@@ -80,6 +80,7 @@ def container(  # noqa: PLR0913 - what differs between topologies
         "DO_NOT_TRACK": "1",
     }
     cpu, behind = canonical(target.spec.cache.cpu), l2.parts(target)
+    health = l2.server_health(target) or ("/healthcheck", http)
     return {
         "name": CONTAINER,
         "image": target.cache_server_image,
@@ -94,8 +95,7 @@ def container(  # noqa: PLR0913 - what differs between topologies
         },
         "securityContext": pods.container_security(read_only_root=True),
         "startupProbe": pods.http_probe("/healthcheck", http, period=1, failures=300),
-        "livenessProbe": l2.liveness_beside(target)
-        or pods.http_probe("/healthcheck", http, period=10, failures=6, timeout=10),
+        "livenessProbe": pods.http_probe(*health, period=10, failures=6, timeout=10),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": tmp, "mountPath": "/tmp"}, *mounts, *behind.mounts],  # noqa: S108 - likewise
     }

@@ -16,6 +16,7 @@ from llmcache_operator.core.sizing import sizing, tokens_wanted
 
 if TYPE_CHECKING:
     from llmcache_operator.core.effect.evidence import Evidence, Traffic
+    from llmcache_operator.core.sizing import Sizing
 
 STUCK_TOKENS = 1000
 STUCK_SHARE = 0.05
@@ -189,7 +190,7 @@ def _more_memory(evidence: Evidence) -> str:
     wanted = max(ceil(written / sizes.fill / GIBI), ceil(2 * have / GIBI))
     return (
         f"All that was written in the last {span(evidence.window.seconds)} is {size(written)}; it holds {size(have)}. "
-        f"Set {_size_field(evidence)} to {_amount(evidence, wanted)} or more, or {_more_behind(evidence)}."
+        f"Set {_size_field(evidence)} to {_amount(evidence, sizes, wanted)} or more, or {_more_behind(evidence)}."
     )
 
 
@@ -198,9 +199,8 @@ def _size_field(evidence: Evidence) -> str:
     return "spec.cache.capacity" if evidence.target.spec.cache.capacity else "spec.cache.memory"
 
 
-def _amount(evidence: Evidence, gibi: int) -> str:
+def _amount(evidence: Evidence, sizes: Sizing, gibi: int) -> str:
     """Return so many GiB of each server in the words of that field."""
-    sizes = sizing(evidence.target.spec)
     if evidence.target.spec.cache.capacity is None or sizes.token_bytes is None:
         return f"{gibi}Gi"
     tokens = int(gibi * GIBI * sizes.fill * sizes.servers / sizes.token_bytes)
